@@ -1,0 +1,40 @@
+//! What a Tether agent, cluster and client must agree on.
+//!
+//! This crate holds the messages they exchange, the limits on those messages, and the state
+//! machines that need no I/O: they read no clock, socket or random source. It allocates nothing:
+//! a decoded message borrows from the frame it came in, and every list in it has a fixed capacity.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`message`] | frames, control messages, dials, joins: layout, limits, versions |
+//! | [`link`] | one agent's link to its cluster: connect, liveness, drain |
+//! | [`backoff`] | when to try again |
+//! | [`renewal`] | when a certificate is due for renewal |
+//! | [`clock`] | what time it is on a device without one |
+//! | [`identity`] | node ids, fingerprints, CA pins, the names in certificates |
+//! | [`error`] | whose fault, and the QUIC close code it maps to |
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod backoff;
+pub mod clock;
+pub mod error;
+pub mod identity;
+pub mod link;
+pub mod message;
+pub mod renewal;
+
+/// ALPN of an agent's link; both ends present certificates.
+pub const ALPN_AGENT: &[u8] = b"tether-agent/1";
+/// ALPN of `tsh`; both ends present certificates.
+pub const ALPN_CLIENT: &[u8] = b"tether-client/1";
+/// ALPN for a device that has no usable certificate yet.
+pub const ALPN_JOIN: &[u8] = b"tether-join/1";
+/// ALPN protocols of the HTTPS API.
+pub const ALPN_HTTP: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// Label for the keying material a join proof signs (RFC 5705, RFC 8446 §7.5).
+pub const JOIN_EXPORTER_LABEL: &[u8] = b"EXPORTER-tether-join";
+
+/// Server name that every internal ALPN is asked for; the real address is pinned by CA instead.
+pub const SERVER_NAME: &str = "tether.cluster.internal";

@@ -1,0 +1,292 @@
+//! From a user's request to a stream on a node.
+//!
+//! The proxy decides here and nowhere else: who the user is comes from a certificate that is
+//! verified already, what the user may do is read from the store at every dial, so that a removed
+//! user or a changed role counts at once.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use protocol::message::Text;
+use protocol::message::dial::{
+    DialHeader, DialRefusal, DialReply, LinkRequest, MAX_LOGINS, Permits,
+};
+use time::OffsetDateTime;
+
+use super::Proxy;
+use super::directory::Node;
+use super::sessions::Guard;
+use super::splice::{Moved, splice};
+use crate::audit::{Event, code, rfc3339};
+use crate::auth::access::{Decision, decide};
+use crate::auth::ca::peer::UserPeer;
+use crate::auth::login::roles_of;
+use crate::resource::user::UserSpec;
+use crate::tunnel::serve::unix;
+use crate::tunnel::stream::Stream;
+
+/// A node must answer a dial within this time, or it counts as offline.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Who dials.
+#[derive(Clone)]
+pub struct Caller {
+    /// From the certificate.
+    pub user: UserPeer,
+    /// From where.
+    pub addr: SocketAddr,
+}
+
+/// A dial that was turned down.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why, for programs.
+    pub reason: DialRefusal,
+    /// Why, for people.
+    pub text: String,
+}
+
+/// An open stream to a node's SSH server.
+pub struct Dialled {
+    stream: Stream,
+    session: Guard,
+    node: Node,
+    caller: Caller,
+    login: Option<String>,
+}
+
+impl Proxy {
+    /// Opens a stream to a node, if the caller may; the audit log says either way.
+    ///
+    /// # Errors
+    /// The refusal, as the user should see it.
+    pub async fn dial(
+        &self,
+        caller: &Caller,
+        target: &str,
+        login: Option<&str>,
+    ) -> Result<Dialled, Refused> {
+        let result = self.try_dial(caller, target, login).await;
+        match &result {
+            Ok(dialled) => self.audit.record(dialled.event(code::SESSION_START)).await,
+            Err(refused) => {
+                self.metrics.dials_refused.inc();
+                let event = Event::new(code::SESSION_REFUSED)
+                    .user(&caller.user.name)
+                    .server("", target)
+                    .field("login", login.unwrap_or_default())
+                    .field("addr.remote", caller.addr.to_string())
+                    .field("reason", refused.text.clone());
+                self.audit.record(event).await;
+            }
+        }
+        result
+    }
+
+    /// Moves bytes until the session ends by itself or is ended.
+    pub async fn carry(&self, client: Stream, dialled: Dialled) {
+        let end = dialled.event(code::SESSION_END);
+        let started = SystemTime::now();
+        let mut moved = Moved::default();
+        self.metrics.sessions.inc();
+        tokio::select! {
+            // A client that vanishes breaks its stream: nothing to report beyond the end.
+            done = splice(client, dialled.stream, &mut moved) => {
+                if let Err(error) = done {
+                    tracing::debug!(%error, "session broke");
+                }
+            }
+            () = dialled.session.ended() => tracing::info!(user = dialled.caller.user.name, "session ended by the cluster"),
+        }
+        self.metrics.sessions.dec();
+        self.metrics.bytes.inc_by(moved.sent + moved.received);
+        let event = end
+            .field("session_start", rfc3339(OffsetDateTime::from(started)))
+            .field("tx", moved.sent)
+            .field("rx", moved.received);
+        self.audit.record(event).await;
+    }
+
+    async fn try_dial(
+        &self,
+        caller: &Caller,
+        target: &str,
+        login: Option<&str>,
+    ) -> Result<Dialled, Refused> {
+        let user = &caller.user;
+        if user.not_after < OffsetDateTime::now_utc() {
+            return Err(refused(
+                DialRefusal::Denied,
+                "your certificate has expired; run `tsh login`",
+            ));
+        }
+        let resource = self
+            .resources
+            .find::<UserSpec>(&user.name)
+            .await
+            .map_err(internal)?;
+        let resource = resource.ok_or_else(|| {
+            refused(
+                DialRefusal::Locked,
+                format!("the user {} no longer exists", user.name),
+            )
+        })?;
+        let roles = roles_of(&self.resources, &resource)
+            .await
+            .map_err(internal)?;
+        let node = self.resolve(target)?;
+        let decision = decide(&roles, &resource.spec.traits, &node.labels(), login);
+        let (logins, idle) = permitted(decision, &node, login)?;
+        let session = self.sessions.enter(&user.name, node.id);
+        let addr = format!("{} {}", caller.addr.ip(), caller.addr.port());
+        let header = header(caller, &addr, &session, &logins, idle).map_err(internal)?;
+        let stream = self.open(&node, &header).await?;
+        let (caller, login) = (caller.clone(), login.map(Into::into));
+        Ok(Dialled {
+            stream,
+            session,
+            node,
+            caller,
+            login,
+        })
+    }
+
+    fn resolve(&self, target: &str) -> Result<Node, Refused> {
+        let mut found = self.directory.find(target);
+        match (found.pop(), found.is_empty()) {
+            (Some(node), true) => Ok(node),
+            (None, _) => Err(refused(
+                DialRefusal::UnknownNode,
+                format!("there is no node {target:?}; `tsh ls` shows those you can reach"),
+            )),
+            (Some(last), false) => {
+                let ids = found.iter().chain([&last]).map(|n| format!("\n  {}", n.id));
+                let ids: String = ids.take(8).collect();
+                let text = format!("several nodes are called {target:?}; use an id:{ids}");
+                Err(refused(DialRefusal::AmbiguousName, text))
+            }
+        }
+    }
+
+    async fn open(&self, node: &Node, header: &DialHeader<'_>) -> Result<Stream, Refused> {
+        let live = node.live.as_ref().ok_or_else(|| offline(node))?;
+        let opening = async {
+            let mut stream = live.transport.open().await?;
+            stream
+                .write
+                .frame(&LinkRequest::Ssh(header.clone()))
+                .await?;
+            let mut buffer = Vec::new();
+            let reply: DialReply<'_> = stream.read.frame(&mut buffer).await?;
+            let refusal = match reply {
+                DialReply::Accepted => None,
+                DialReply::Refused { reason, text } => Some(refused(reason, text.as_str())),
+            };
+            anyhow::Ok((stream, refusal))
+        };
+        match tokio::time::timeout(ANSWER_DEADLINE, opening).await {
+            Ok(Ok((stream, None))) => Ok(stream),
+            Ok(Ok((_, Some(refused)))) => Err(refused),
+            Ok(Err(error)) => {
+                tracing::info!(node = %node.id, error = format!("{error:#}"), "dial failed");
+                Err(offline(node))
+            }
+            Err(_) => Err(offline(node)),
+        }
+    }
+}
+
+impl Dialled {
+    fn event(&self, code: crate::audit::Code) -> Event {
+        Event::new(code)
+            .user(&self.caller.user.name)
+            .server(&self.node.id.to_string(), &self.node.spec.hostname)
+            .field("sid", hex::encode(self.session.id))
+            .field("login", self.login.clone().unwrap_or_default())
+            .field("addr.remote", self.caller.addr.to_string())
+    }
+}
+
+fn permitted(
+    decision: Decision,
+    node: &Node,
+    login: Option<&str>,
+) -> Result<(Vec<String>, Option<Duration>), Refused> {
+    let name = &node.spec.hostname;
+    match decision {
+        Decision::Allowed {
+            logins,
+            idle_timeout,
+        } => Ok((logins, idle_timeout)),
+        Decision::NodeDenied => Err(refused(
+            DialRefusal::Denied,
+            format!("your roles do not allow you to reach {name}; ask an administrator"),
+        )),
+        Decision::LoginDenied { allowed } => Err(refused(
+            DialRefusal::Denied,
+            format!(
+                "you may not log in to {name} as {}; allowed: {}",
+                login.unwrap_or_default(),
+                allowed.join(", ")
+            ),
+        )),
+    }
+}
+
+fn header<'a>(
+    caller: &'a Caller,
+    addr: &'a str,
+    session: &Guard,
+    logins: &'a [String],
+    idle: Option<Duration>,
+) -> anyhow::Result<DialHeader<'a>> {
+    let logins = logins
+        .iter()
+        .take(MAX_LOGINS)
+        .map(|l| Text::new(l).context("login too long"));
+    let seconds = |d: Duration| u32::try_from(d.as_secs()).unwrap_or(u32::MAX);
+    Ok(DialHeader {
+        session_id: session.id,
+        time_s: unix(SystemTime::now()),
+        user: Text::new(&caller.user.name).context("user name too long")?,
+        fingerprint: caller.user.fingerprint.0,
+        logins: logins.collect::<anyhow::Result<_>>()?,
+        permits: Permits::ALL,
+        client_addr: Text::cut(addr),
+        idle_timeout_s: idle.map_or(0, seconds),
+        max_session_s: 0,
+    })
+}
+
+fn offline(node: &Node) -> Refused {
+    let name = &node.spec.hostname;
+    let text = match &node.presence {
+        Some(seen) => format!(
+            "{name} is offline: last seen {}{}",
+            rfc3339(seen.last_seen),
+            seen.reason
+                .as_ref()
+                .map(|r| format!(" ({r})"))
+                .unwrap_or_default()
+        ),
+        None => format!("{name} is offline: it has joined, but never linked; start its agent"),
+    };
+    refused(DialRefusal::Offline, text)
+}
+
+fn refused(reason: DialRefusal, text: impl Into<String>) -> Refused {
+    Refused {
+        reason,
+        text: text.into(),
+    }
+}
+
+fn internal(error: impl Into<anyhow::Error>) -> Refused {
+    let error = error.into();
+    tracing::error!(error = format!("{error:#}"), "dial failed");
+    refused(
+        DialRefusal::Internal,
+        "the cluster made an error; its log says more",
+    )
+}

@@ -1,0 +1,111 @@
+//! The one port: TCP sorted by first byte, then by ALPN; UDP given to QUIC.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use protocol::ALPN_CLIENT;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::Proxy;
+use super::api::Api;
+use super::dial::Caller;
+use super::limits::Place;
+use super::ssh::SshProxy;
+use crate::auth::ca::peer::{Peer, identify};
+use crate::tunnel::stream::Stream;
+
+/// First byte of a TLS record that holds a ClientHello (RFC 8446 §5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+/// A TCP connection must say what it is, and finish its handshake, within this time.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// Wait after an accept that failed for lack of files or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What TCP connections are handed to.
+#[derive(Clone)]
+pub struct Front {
+    /// The proxy.
+    pub proxy: Proxy,
+    /// For TLS.
+    pub tls: TlsAcceptor,
+    /// For HTTPS.
+    pub api: Api,
+    /// For SSH.
+    pub ssh: Arc<SshProxy>,
+}
+
+impl Front {
+    /// Accepts connections for as long as it is polled.
+    pub async fn accept(self, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((tcp, addr)) => match self.proxy.admission.enter(addr.ip()) {
+                    Some(place) => drop(tokio::spawn(self.clone().serve(tcp, addr, place))),
+                    None => drop(self.proxy.metrics.connections_shed.inc()),
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(self, tcp: TcpStream, addr: SocketAddr, place: Place) {
+        if let Err(error) = self.route(tcp, addr, place).await {
+            tracing::debug!(%addr, error = format!("{error:#}"), "connection ended");
+        }
+    }
+
+    async fn route(self, tcp: TcpStream, addr: SocketAddr, place: Place) -> Result<()> {
+        // Nagle's algorithm makes two small writes wait for the peer's delayed acknowledgement.
+        tcp.set_nodelay(true)?;
+        let mut first = [0];
+        let peek = tokio::time::timeout(HANDSHAKE_DEADLINE, tcp.peek(&mut first));
+        anyhow::ensure!(peek.await.context("silent")?? == 1, "closed at once");
+        match first {
+            [TLS_HANDSHAKE] => self.tls(tcp, addr, place).await,
+            [b'S'] => self.ssh.serve(tcp, addr, place).await,
+            _ => anyhow::bail!("neither TLS nor SSH"),
+        }
+    }
+
+    async fn tls(self, tcp: TcpStream, addr: SocketAddr, place: Place) -> Result<()> {
+        let accept = tokio::time::timeout(HANDSHAKE_DEADLINE, self.tls.accept(tcp));
+        let tls = match accept.await.context("slow handshake")? {
+            Ok(tls) => tls,
+            Err(error) => {
+                let error = error.into();
+                self.proxy.handshake_failed(addr, &error).await;
+                return Err(error);
+            }
+        };
+        let peer = self.peer(&tls)?;
+        if tls.get_ref().1.alpn_protocol() == Some(ALPN_CLIENT) {
+            let Some(Peer::User(user)) = peer else {
+                anyhow::bail!("a user's certificate is required");
+            };
+            drop(place);
+            self.proxy
+                .serve_dial(Caller { user, addr }, Stream::io(tls))
+                .await;
+            return Ok(());
+        }
+        // HTTP keeps its place: whoever is not logged in stays a stranger.
+        self.api.serve(tls, addr, peer).await;
+        drop(place);
+        Ok(())
+    }
+
+    fn peer(&self, tls: &TlsStream<TcpStream>) -> Result<Option<Peer>> {
+        let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+        chain
+            .first()
+            .map(|leaf| identify(&self.proxy.authorities, leaf))
+            .transpose()
+    }
+}

@@ -1,0 +1,114 @@
+//! Open sessions, so that removing a user or a node ends theirs within seconds.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use protocol::identity::NodeId;
+use tokio::sync::Notify;
+
+/// Names a session in the audit log.
+pub type SessionId = [u8; 16];
+
+struct Open {
+    user: String,
+    node: NodeId,
+    end: Arc<Notify>,
+}
+
+type Table = HashMap<SessionId, Open>;
+
+/// All open sessions. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Sessions {
+    open: Arc<Mutex<Table>>,
+}
+
+/// One open session; taken off the list when dropped.
+pub struct Guard {
+    table: Sessions,
+    /// Its id.
+    pub id: SessionId,
+    end: Arc<Notify>,
+}
+
+impl Sessions {
+    /// Puts a session on the list.
+    #[must_use]
+    pub fn enter(&self, user: &str, node: NodeId) -> Guard {
+        let id = rand::random();
+        let end = Arc::new(Notify::new());
+        let open = Open {
+            user: user.to_owned(),
+            node,
+            end: Arc::clone(&end),
+        };
+        self.lock().insert(id, open);
+        Guard {
+            table: self.clone(),
+            id,
+            end,
+        }
+    }
+
+    /// Ends all sessions of a user.
+    pub fn end_user(&self, user: &str) {
+        self.lock()
+            .values()
+            .filter(|s| s.user == user)
+            .for_each(|s| s.end.notify_one());
+    }
+
+    /// Ends all sessions on a node.
+    pub fn end_node(&self, node: NodeId) {
+        self.lock()
+            .values()
+            .filter(|s| s.node == node)
+            .for_each(|s| s.end.notify_one());
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Guard {
+    /// Returns when the session should end.
+    pub async fn ended(&self) {
+        self.end.notified().await;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.table.lock().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn ending_a_user_ends_their_sessions_and_no_others() {
+        let sessions = Sessions::default();
+        let ann = sessions.enter("ann", NodeId([1; 16]));
+        let bob = sessions.enter("bob", NodeId([1; 16]));
+        sessions.end_user("ann");
+        ann.ended().await;
+        assert!(futures::FutureExt::now_or_never(bob.ended()).is_none());
+        drop(ann);
+        assert_eq!(sessions.len(), 1);
+    }
+}

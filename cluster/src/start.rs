@@ -1,0 +1,269 @@
+//! Starting, running and draining a cluster.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use protocol::error::CloseCode;
+use protocol::message::control::ToAgent;
+use quinn::{Endpoint, VarInt};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_rustls::TlsAcceptor;
+
+use crate::admin::{Admin, SOCKET};
+use crate::audit::Audit;
+use crate::auth::ca::{Authorities, record};
+use crate::auth::credential::Credentials;
+use crate::auth::join::Join;
+use crate::auth::login::Login;
+use crate::config::{Config, check_cluster_name};
+use crate::files::create_private_dir;
+use crate::proxy::api::Api;
+use crate::proxy::diagnostics::{self, Metrics};
+use crate::proxy::directory::Directory;
+use crate::proxy::limits::Admission;
+use crate::proxy::listener::Front;
+use crate::proxy::sessions::Sessions;
+use crate::proxy::ssh::SshProxy;
+use crate::proxy::tls::Tls;
+use crate::proxy::{Proxy, quic};
+use crate::resource::{ResourceError, Resources, role};
+use crate::store::Backend;
+use crate::store::sqlite::{Options, Sqlite};
+use crate::tunnel::presence::Presence;
+use crate::tunnel::quic::server_config;
+use crate::tunnel::registry::Registry;
+use crate::tunnel::serve::Links;
+
+/// Open sessions get this long to end when the cluster stops.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Agents come back no sooner than this after a stop, so that a restarted cluster is ready...
+const RETURN_AFTER: Duration = Duration::from_millis(500);
+/// ...and spread their return over this.
+const RETURN_SPREAD: Duration = Duration::from_secs(3);
+/// Last frames get this long to leave.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// A cluster that is ready to be run.
+pub struct Cluster {
+    proxy: Proxy,
+    endpoint: Endpoint,
+    tcp: TcpListener,
+    front: Front,
+    admin: (Admin, UnixListener),
+    diag: Option<TcpListener>,
+}
+
+impl Cluster {
+    /// Opens the store, then every port: what is wrong with the configuration or the data shows
+    /// before anything can be reached.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub async fn open(config: &Config) -> Result<Self> {
+        let dir = &config.data_dir;
+        create_private_dir(dir).with_context(|| format!("{}: cannot be made", dir.display()))?;
+        let store: Arc<dyn Backend> =
+            Arc::new(Sqlite::open(&dir.join("tether.db"), Options::default())?);
+        let audit = Audit::open(&dir.join("audit.db"))?;
+        let authorities = Arc::new(authorities(&store, config).await?);
+        let proxy = assemble(store, audit, Arc::clone(&authorities)).await?;
+        let chain = config
+            .public_certificate
+            .as_ref()
+            .map(|(c, k)| (c.as_path(), k.as_path()));
+        let tls = Tls::new(&authorities, &config.public_host, chain)?;
+        let listen = config.listen;
+        let tcp = bind(listen).await?;
+        let endpoint = Endpoint::server(server_config(tls.quic()?)?, tcp.local_addr()?)
+            .with_context(|| format!("cannot listen on UDP {listen}"))?;
+        let diag = match config.diag {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        let front = Front {
+            proxy: proxy.clone(),
+            tls: TlsAcceptor::from(Arc::new(tls.tcp()?)),
+            api: Api::new(proxy.clone()),
+            ssh: Arc::new(SshProxy::open(proxy.clone(), &config.public_host).await?),
+        };
+        let port = match config.public_port {
+            0 => tcp.local_addr()?.port(),
+            port => port,
+        };
+        let public_addr = join_host_port(&config.public_host, port);
+        let admin = Admin {
+            proxy: proxy.clone(),
+            public_addr,
+        };
+        let admin = (admin, Admin::bind(dir)?);
+        Ok(Self {
+            proxy,
+            endpoint,
+            tcp,
+            front,
+            admin,
+            diag,
+        })
+    }
+
+    /// Runs until SIGTERM or SIGINT, then drains.
+    ///
+    /// # Errors
+    /// If signals cannot be handled.
+    pub async fn run(self, config: &Config) -> Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let proxy = self.proxy;
+        tracing::info!(
+            cluster = proxy.authorities.cluster,
+            addr = %self.tcp.local_addr()?,
+            public_addr = self.admin.0.public_addr,
+            ca_pin = %proxy.authorities.pin(),
+            admin = %config.data_dir.join(SOCKET).display(),
+            "listening on TCP and UDP"
+        );
+        let links = proxy.links.clone();
+        let writer = links
+            .presence
+            .write_forever(proxy.resources.clone(), links.registry.clone());
+        if let Some(diag) = self.diag {
+            tracing::info!(addr = %diag.local_addr()?, "serving health and metrics");
+            let serve =
+                diagnostics::serve(diag, Arc::clone(&proxy.metrics), links.registry.clone());
+            tokio::spawn(serve);
+        }
+        proxy.metrics.ready.store(true, Ordering::Relaxed);
+        tokio::spawn(self.admin.0.serve(self.admin.1));
+        tokio::spawn(quic::accept(proxy.clone(), self.endpoint.clone()));
+        tokio::select! {
+            () = self.front.accept(self.tcp) => {}
+            () = writer => {}
+            _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
+        }
+        proxy.metrics.ready.store(false, Ordering::Relaxed);
+        self.endpoint.set_server_config(None);
+        tokio::select! {
+            () = drain(&proxy) => {}
+            _ = terminate.recv() => tracing::warn!("second signal: not waiting for sessions"),
+            _ = interrupt.recv() => tracing::warn!("second signal: not waiting for sessions"),
+        }
+        let code = VarInt::from_u32(CloseCode::Draining.code());
+        self.endpoint.close(code, b"the cluster stops");
+        tokio::time::timeout(FLUSH, self.endpoint.wait_idle())
+            .await
+            .ok();
+        links.presence.flush(&proxy.resources).await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+async fn assemble(
+    store: Arc<dyn Backend>,
+    audit: Audit,
+    authorities: Arc<Authorities>,
+) -> Result<Proxy> {
+    let resources = Resources::new(Arc::clone(&store));
+    for preset in role::presets() {
+        match resources.create(&preset).await {
+            Ok(_) | Err(ResourceError::Exists { .. }) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    let login = Login {
+        authorities: Arc::clone(&authorities),
+        resources: resources.clone(),
+        credentials: Credentials::new(store)?,
+        audit: audit.clone(),
+    };
+    let join = Join {
+        authorities: Arc::clone(&authorities),
+        resources: resources.clone(),
+        audit: audit.clone(),
+    };
+    let registry = Registry::default();
+    let presence = Presence::load(&resources).await?;
+    let directory = Directory::open(
+        &resources,
+        &authorities.cluster,
+        registry.clone(),
+        presence.clone(),
+    )
+    .await?;
+    let links = Links {
+        registry,
+        join: join.clone(),
+        presence,
+        audit: audit.clone(),
+    };
+    Ok(Proxy {
+        authorities,
+        resources,
+        login,
+        join,
+        links,
+        directory,
+        sessions: Sessions::default(),
+        audit,
+        admission: Admission::default(),
+        metrics: Arc::new(Metrics::default()),
+    })
+}
+
+async fn authorities(store: &Arc<dyn Backend>, config: &Config) -> Result<Authorities> {
+    let known = record::cluster_name(store).await?;
+    let name = config
+        .cluster_name
+        .clone()
+        .or(known)
+        .unwrap_or_else(|| config.public_host.clone());
+    check_cluster_name(&name)
+        .map_err(|e| anyhow::anyhow!("{e}; choose one with --cluster-name"))?;
+    Authorities::open(store, &name).await
+}
+
+/// Asks agents to come back later, and waits for sessions to end.
+async fn drain(proxy: &Proxy) {
+    let millis = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
+    let drain = ToAgent::Drain {
+        after_ms: millis(RETURN_AFTER),
+        spread_ms: millis(RETURN_SPREAD),
+    };
+    if let Ok(frame) = crate::tunnel::stream::frame_bytes(&drain) {
+        for live in proxy.links.registry.all() {
+            // A full queue means a link that is stuck; closing it says enough.
+            live.control.try_send(frame.clone()).ok();
+        }
+    }
+    let deadline = tokio::time::sleep(DRAIN);
+    tokio::pin!(deadline);
+    let mut poll = tokio::time::interval(Duration::from_millis(50));
+    loop {
+        tokio::select! {
+            () = &mut deadline => {
+                tracing::warn!(sessions = proxy.sessions.len(), "drain deadline: ending sessions");
+                return;
+            }
+            _ = poll.tick() => if proxy.sessions.is_empty() { return },
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on TCP {address}"))
+}
+
+fn join_host_port(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}

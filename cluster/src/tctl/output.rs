@@ -1,0 +1,251 @@
+//! Everything `tctl` prints.
+
+use serde_json::Value;
+
+use super::cli::{Export, Format};
+
+/// Prints answers in one format.
+pub(super) struct Output(pub(super) Format);
+
+impl Output {
+    pub(super) fn status(&self, status: &Value) {
+        let keys = [
+            "cluster",
+            "version",
+            "public_addr",
+            "ca_pin",
+            "users",
+            "nodes",
+            "nodes_online",
+            "sessions",
+        ];
+        self.show(status, || {
+            keys.map(|k| format!("{:<13} {}\n", k.replace('_', " "), text(status, k)))
+                .concat()
+        });
+    }
+
+    pub(super) fn user(&self, user: &Value, done: &str) {
+        self.show(user, || {
+            let name = text(user, "name");
+            let mut out = format!(
+                "User {name} {done}. Roles: {}. Logins: {}.\n",
+                list(user, "roles"),
+                list(user, "logins")
+            );
+            if let Some(code) = user.get("invite").and_then(Value::as_str) {
+                out += &format!(
+                    "\nInvite, valid once until {}:\n\n    {code}\n\n\
+                     Have {name} run this, and answer with the invite when asked:\n\n    \
+                     tsh login --proxy {} --user {name} --ca-pin {}\n",
+                    text(user, "expires"),
+                    text(user, "proxy"),
+                    text(user, "ca_pin"),
+                );
+            }
+            out
+        });
+    }
+
+    pub(super) fn users(&self, users: &Value) {
+        self.table(users, &["User", "Roles", "Logins", "State"], |u| {
+            vec![
+                text(u, "name"),
+                list(u, "roles"),
+                list(u, "logins"),
+                text(u, "state"),
+            ]
+        });
+    }
+
+    pub(super) fn token(&self, token: &Value) {
+        self.show(token, || {
+            format!(
+                "Join token {}, valid until {}. On the device, run:\n\n    \
+                 tether-agent join --cluster {} --token {} --ca-pin {}\n    tether-agent start\n",
+                text(token, "name"),
+                text(token, "expires"),
+                text(token, "cluster"),
+                text(token, "token"),
+                text(token, "ca_pin"),
+            )
+        });
+    }
+
+    pub(super) fn tokens(&self, tokens: &Value) {
+        self.table(
+            tokens,
+            &["Token", "Type", "Labels", "Uses left", "Expires"],
+            |t| {
+                let uses = if t["uses_left"].is_null() {
+                    "any".into()
+                } else {
+                    text(t, "uses_left")
+                };
+                vec![
+                    text(t, "name"),
+                    text(t, "type"),
+                    labels(t),
+                    uses,
+                    text(t, "expires"),
+                ]
+            },
+        );
+    }
+
+    pub(super) fn nodes(&self, nodes: &Value) {
+        self.table(
+            nodes,
+            &["Node", "Id", "Status", "Last seen", "Version", "Labels"],
+            |n| {
+                let status = if n["online"] == true {
+                    "online"
+                } else {
+                    "offline"
+                };
+                vec![
+                    text(n, "name"),
+                    text(n, "id"),
+                    status.into(),
+                    text(n, "last_seen"),
+                    text(n, "agent_version"),
+                    labels(n),
+                ]
+            },
+        );
+    }
+
+    pub(super) fn resources(&self, resources: &Value) {
+        match self.0 {
+            Format::Json => self.show(resources, String::new),
+            Format::Text | Format::Yaml => {
+                let all = resources.as_array().map(Vec::as_slice).unwrap_or_default();
+                let documents: Vec<_> = all.iter().map(yaml).collect();
+                print(&documents.join("---\n"));
+            }
+        }
+    }
+
+    pub(super) fn export(&self, export: &Value, kind: Export) {
+        let (host, user) = (&export["host"], &export["user"]);
+        let known_hosts = format!("@cert-authority * {}\n", text(host, "ssh"));
+        match kind {
+            Export::All => self.show(export, || {
+                format!(
+                    "# cluster {}, CA pin {}\n# known_hosts\n{known_hosts}# sshd TrustedUserCAKeys\n{}\n# host CA\n{}",
+                    text(export, "cluster"), text(export, "ca_pin"), text(user, "ssh"), text(host, "x509"),
+                )
+            }),
+            Export::User => line(&text(user, "ssh")),
+            Export::Host => print(&known_hosts),
+            Export::Tls => print(&text(host, "x509")),
+        }
+    }
+
+    pub(super) fn audit(&self, events: &Value) {
+        self.show(events, || {
+            let rows = events.as_array().map(Vec::as_slice).unwrap_or_default();
+            rows.iter().map(|event| format!("{event}\n")).collect()
+        });
+    }
+
+    fn table(&self, rows: &Value, heads: &[&str], cells: impl Fn(&Value) -> Vec<String>) {
+        self.show(rows, || {
+            let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+            let mut lines = vec![heads.iter().map(|h| (*h).to_owned()).collect()];
+            lines.extend(rows.iter().map(&cells));
+            columns(&lines)
+        });
+    }
+
+    fn show(&self, value: &Value, human: impl FnOnce() -> String) {
+        match self.0 {
+            Format::Text => print(&human()),
+            Format::Json => line(&serde_json::to_string_pretty(value).unwrap_or_default()),
+            Format::Yaml => print(&yaml(value)),
+        }
+    }
+}
+
+/// A field as text; empty if it is absent.
+pub(super) fn text(value: &Value, key: &str) -> String {
+    match value.get(key) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// Prints a line.
+pub(super) fn line(text: &str) {
+    print(&format!("{text}\n"));
+}
+
+#[allow(
+    clippy::print_stdout,
+    reason = "the one place where tctl prints its answers"
+)]
+fn print(text: &str) {
+    print!("{text}");
+}
+
+fn yaml(value: &Value) -> String {
+    serde_norway::to_string(value).unwrap_or_default()
+}
+
+fn list(value: &Value, key: &str) -> String {
+    let items = value
+        .get(key)
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let items: Vec<_> = items.iter().filter_map(Value::as_str).collect();
+    if items.is_empty() {
+        "-".into()
+    } else {
+        items.join(",")
+    }
+}
+
+fn labels(value: &Value) -> String {
+    let labels = value.get("labels").and_then(Value::as_object);
+    let pairs = labels
+        .into_iter()
+        .flatten()
+        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()));
+    pairs.collect::<Vec<_>>().join(",")
+}
+
+fn columns(lines: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        lines
+            .iter()
+            .filter_map(|l| l.get(column))
+            .map(|c| c.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..lines.first().map_or(0, Vec::len)).map(width).collect();
+    let row = |line: &Vec<String>| {
+        let cells = line
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    lines.iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_rows_do_not_trail() {
+        let lines = [
+            vec!["Node".into(), "Labels".into()],
+            vec!["gateway-1".into(), String::new()],
+        ];
+        assert_eq!(columns(&lines), "Node       Labels\ngateway-1\n");
+    }
+}

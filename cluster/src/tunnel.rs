@@ -1,0 +1,34 @@
+//! Links from agents.
+//!
+//! Whatever the transport, the proxy sees three things of a link: control frames, `open`, and an
+//! end. [`Transport`] is that seam; [`quic`] is the first of its kind. [`serve`] speaks the control
+//! protocol over any transport, [`registry`] knows which nodes are there.
+
+pub mod presence;
+pub mod quic;
+pub mod registry;
+pub mod serve;
+pub mod stream;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use protocol::error::CloseCode;
+
+use stream::Stream;
+
+/// One live connection of an agent.
+pub trait Transport: Send + Sync {
+    /// Opens a stream for one dial.
+    fn open(&self) -> BoxFuture<'_, io::Result<Stream>>;
+    /// Ends the connection; streams on it break.
+    fn close(&self, code: CloseCode);
+    /// Where the agent calls from.
+    fn remote(&self) -> SocketAddr;
+    /// Smoothed round trip.
+    fn round_trip(&self) -> Duration;
+    /// The word for listings: `quic`, `ssh`.
+    fn kind(&self) -> &'static str;
+}

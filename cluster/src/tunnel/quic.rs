@@ -1,0 +1,78 @@
+//! QUIC links: quinn behind the [`Transport`] seam, and how the endpoint is tuned.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use futures::future::{BoxFuture, FutureExt};
+use protocol::error::CloseCode;
+use quinn::{Connection, IdleTimeout, VarInt};
+
+use super::Transport;
+use super::stream::Stream;
+
+/// A silent peer is given up after this. Agents ask for a heartbeat after 25 s and wait 10 s for
+/// its answer, so this is two heartbeats and a little.
+const IDLE: Duration = Duration::from_secs(75);
+/// Bytes one stream may have in flight: 4 MiB fill 300 Mbit/s at 100 ms.
+const STREAM_WINDOW: u32 = 4 << 20;
+/// Bytes all streams of one connection may have in flight.
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Dials a client may have open on one connection.
+const CLIENT_DIALS: u32 = 64;
+
+/// A QUIC connection of an agent.
+pub struct QuicLink(pub Connection);
+
+impl Transport for QuicLink {
+    fn open(&self) -> BoxFuture<'_, io::Result<Stream>> {
+        async {
+            let (send, recv) = self.0.open_bi().await?;
+            Ok(Stream::quic(send, recv))
+        }
+        .boxed()
+    }
+
+    fn close(&self, code: CloseCode) {
+        close(&self.0, code, "");
+    }
+
+    fn remote(&self) -> SocketAddr {
+        self.0.remote_address()
+    }
+
+    fn round_trip(&self) -> Duration {
+        self.0.rtt()
+    }
+
+    fn kind(&self) -> &'static str {
+        "quic"
+    }
+}
+
+/// Ends a connection with a code of the protocol.
+pub fn close(connection: &Connection, code: CloseCode, why: &str) {
+    connection.close(VarInt::from_u32(code.code()), why.as_bytes());
+}
+
+/// The endpoint's configuration.
+///
+/// # Errors
+/// If the TLS configuration does not suit QUIC.
+pub fn server_config(tls: rustls::ServerConfig) -> Result<quinn::ServerConfig> {
+    let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls)?;
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    let mut transport = quinn::TransportConfig::default();
+    transport
+        .max_idle_timeout(Some(IdleTimeout::try_from(IDLE)?))
+        .max_concurrent_bidi_streams(VarInt::from_u32(CLIENT_DIALS))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(u64::from(CONNECTION_WINDOW))
+        .datagram_receive_buffer_size(None);
+    config.transport_config(Arc::new(transport));
+    Ok(config)
+}

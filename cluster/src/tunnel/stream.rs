@@ -1,0 +1,173 @@
+//! Byte streams of any transport, and frames on them.
+//!
+//! Data moves in [`Bytes`] chunks: between two QUIC streams no byte is copied on its way through.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use protocol::error::DecodeError;
+use protocol::message::frame::{HEADER, body_length};
+use protocol::message::{MAX_FRAME, Message, decode, encode};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+/// Most bytes moved at once; larger chunks gain nothing measurable.
+const CHUNK: usize = 128 * 1024;
+
+/// Both directions of one stream.
+pub struct Stream {
+    /// From the peer.
+    pub read: ReadHalf,
+    /// To the peer.
+    pub write: WriteHalf,
+}
+
+impl Stream {
+    /// A stream of a QUIC connection.
+    #[must_use]
+    pub fn quic(write: quinn::SendStream, read: quinn::RecvStream) -> Self {
+        Self {
+            read: ReadHalf::Quic(read),
+            write: WriteHalf::Quic(write),
+        }
+    }
+
+    /// A stream of anything else.
+    pub fn io<S: AsyncRead + AsyncWrite + Send + 'static>(stream: S) -> Self {
+        let (read, write) = tokio::io::split(stream);
+        Self {
+            read: ReadHalf::Io(Box::new(read), BytesMut::new()),
+            write: WriteHalf::Io(Box::new(write)),
+        }
+    }
+}
+
+/// The receiving half.
+pub enum ReadHalf {
+    /// Chunks come as they arrived.
+    Quic(quinn::RecvStream),
+    /// Chunks are read into a buffer.
+    Io(Box<dyn AsyncRead + Send + Unpin>, BytesMut),
+}
+
+impl ReadHalf {
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// If the stream broke.
+    pub async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
+        match self {
+            Self::Quic(stream) => Ok(stream.read_chunk(CHUNK, true).await?.map(|c| c.bytes)),
+            Self::Io(stream, buffer) => {
+                buffer.reserve(CHUNK / 2);
+                let read = stream.read_buf(buffer).await?;
+                Ok((read > 0).then(|| buffer.split().freeze()))
+            }
+        }
+    }
+
+    /// Reads one message.
+    ///
+    /// # Errors
+    /// [`FrameError`] if the stream ends, breaks, or carries anything else; nothing is allocated
+    /// beyond a frame.
+    pub async fn frame<'b, T>(&mut self, buffer: &'b mut Vec<u8>) -> Result<T, FrameError>
+    where
+        T: Message + Deserialize<'b>,
+    {
+        let mut header = [0; HEADER];
+        self.read_exact(&mut header).await?;
+        buffer.resize(body_length(header)?, 0);
+        self.read_exact(buffer).await?;
+        Ok(decode(buffer)?)
+    }
+}
+
+impl AsyncRead for ReadHalf {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Quic(stream) => AsyncRead::poll_read(Pin::new(stream), cx, buf),
+            Self::Io(stream, _) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+/// The sending half.
+pub enum WriteHalf {
+    /// Chunks are queued as they are.
+    Quic(quinn::SendStream),
+    /// Chunks are written.
+    Io(Box<dyn AsyncWrite + Send + Unpin>),
+}
+
+impl WriteHalf {
+    /// Sends bytes, waiting while the peer has no room.
+    ///
+    /// # Errors
+    /// If the stream broke.
+    pub async fn send(&mut self, bytes: Bytes) -> io::Result<()> {
+        match self {
+            Self::Quic(stream) => Ok(stream.write_chunk(bytes).await?),
+            Self::Io(stream) => {
+                stream.write_all(&bytes).await?;
+                stream.flush().await
+            }
+        }
+    }
+
+    /// Sends one message.
+    ///
+    /// # Errors
+    /// If the message is too large, or the stream broke.
+    pub async fn frame<T: Serialize + Sync>(&mut self, message: &T) -> io::Result<()> {
+        self.send(frame_bytes(message)?).await
+    }
+
+    /// Says that nothing more will come.
+    pub async fn finish(&mut self) {
+        match self {
+            // A stream that is closed already needs no end.
+            Self::Quic(stream) => drop(stream.finish()),
+            Self::Io(stream) => drop(stream.shutdown().await),
+        }
+    }
+
+    /// Waits until the peer has everything, or `limit` has passed.
+    pub async fn delivered(&mut self, limit: Duration) {
+        if let Self::Quic(stream) = self {
+            tokio::time::timeout(limit, stream.stopped()).await.ok();
+        }
+    }
+}
+
+/// A message as a whole frame.
+///
+/// # Errors
+/// If it is too large.
+pub fn frame_bytes<T: Serialize>(message: &T) -> io::Result<Bytes> {
+    let mut buffer = vec![0; HEADER + MAX_FRAME];
+    let length = encode(message, &mut buffer)
+        .map_err(io::Error::other)?
+        .len();
+    buffer.truncate(length);
+    buffer.shrink_to_fit();
+    Ok(buffer.into())
+}
+
+/// Why no message could be read.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The stream ended or broke.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The bytes are no message.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}

@@ -1,1 +1,70 @@
-fn main() {}
+//! `tether-agent`: dials out from a device, holds the link to its cluster, serves SSH through it.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`cli`], [`config`], [`settings`] | what the user wants |
+//! | [`start`], [`join`], [`status`] | the commands |
+//! | [`state`], [`node`], [`trust`], [`clock`] | who this device is, whom it believes, what time it is |
+//! | [`link`] | the connection to the cluster |
+//! | [`ssh`] | the server behind it |
+//! | [`labels`], [`machine`] | what the node tells of itself |
+//! | [`sys`] | the platform |
+
+mod address;
+mod cli;
+mod clock;
+mod config;
+mod exit;
+mod join;
+mod labels;
+mod link;
+mod logger;
+mod machine;
+mod node;
+mod output;
+mod settings;
+mod ssh;
+mod start;
+mod state;
+mod status;
+mod sys;
+mod text;
+mod token;
+mod trust;
+
+use std::process::ExitCode;
+
+use cli::Command;
+use exit::{Exit, Failure};
+
+/// Release of the agent.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn main() -> ExitCode {
+    let exit = run().unwrap_or_else(|failure| {
+        output::failure(&failure);
+        failure.exit
+    });
+    exit.into()
+}
+
+fn run() -> Result<Exit, Failure> {
+    match cli::parse(std::env::args_os().skip(1))? {
+        Command::Join(typed) => join::command::run(typed),
+        Command::Start(typed) => start::run(&typed),
+        Command::Status(typed) => status::command::run(&typed),
+        Command::Version => {
+            output::line(&format!("tether-agent {VERSION}"));
+            Ok(Exit::Ok)
+        }
+        Command::Help(topic) => {
+            output::print(topic.text());
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+/// One thread, the caller's: the agent waits most of the time, and threads cost memory.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}

@@ -1,1 +1,97 @@
-fn main() {}
+//! Chores: `cargo xtask demo`, `cargo xtask test`, `cargo xtask bench`.
+
+mod bench;
+mod demo;
+mod shell;
+mod test;
+mod tools;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use hil_tests::process::INTERRUPTED;
+
+/// Chores of the Tether workspace.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    after_help = "Example:\n  cargo xtask demo --script"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a cluster and two devices behind NAT, and open a shell on one
+    #[command(
+        after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --script   # no terminal needed"
+    )]
+    Demo {
+        /// Run every step without a terminal and stop
+        #[arg(long)]
+        script: bool,
+    },
+    /// Install what the tests need, and run everything
+    #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --no-install")]
+    Test {
+        /// Install nothing; fail if something is missing
+        #[arg(long)]
+        no_install: bool,
+    },
+    /// Measure Tether beside OpenSSH, in one run
+    #[command(after_help = "Example:\n  cargo xtask bench --json target/bench.json")]
+    Bench {
+        /// Write every figure to this file
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// An agent built elsewhere, for example a static one
+        #[arg(long, value_name = "FILE")]
+        agent: Option<PathBuf>,
+        /// Runs of each measurement; the median counts
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+        /// Simulated agents for the cluster's memory
+        #[arg(long, default_value_t = 1000)]
+        swarm: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            shell::complain(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    // Waiting ends when one of these comes, and owners clean up on the way out.
+    for signal in [
+        signal_hook::consts::SIGINT,
+        signal_hook::consts::SIGTERM,
+        signal_hook::consts::SIGHUP,
+    ] {
+        signal_hook::flag::register(signal, INTERRUPTED.clone())?;
+    }
+    match Cli::parse().command {
+        Command::Demo { script } => demo::run(script),
+        Command::Test { no_install } => test::run(!no_install),
+        Command::Bench {
+            json,
+            agent,
+            runs,
+            swarm,
+        } => bench::run(&bench::Options {
+            json,
+            agent,
+            runs,
+            swarm,
+        }),
+    }
+}

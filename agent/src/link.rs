@@ -1,0 +1,197 @@
+//! The link: the loop around [`protocol::link`], which decides, and the tasks that do I/O.
+//!
+//! The loop owns all state and handles one [`input::Input`] at a time; it never waits for anything
+//! but the next input or the next deadline. Connecting, reading, writing and serving sessions are
+//! tasks that own what they need and report back through the same queue.
+//!
+//! ```text
+//!  attempt ─┐                        ┌─► attempt (connect, or come back with the bound key)
+//!  reader ──┤      ┌────────────┐    ├─► writer  (control messages)
+//!  dials ───┼────► │ Link, Node │ ───┤
+//!  labels ──┤      └────────────┘    ├─► session (SSH server)
+//!  status ──┘          time          └─► status's answer
+//! ```
+//!
+//! What comes late from a connection that was given up is told by its attempt's number, and
+//! dropped.
+
+mod act;
+mod attempt;
+pub(crate) mod connect;
+mod control;
+mod dial;
+pub(crate) mod frame;
+mod handle;
+mod history;
+pub(crate) mod input;
+mod quic;
+mod renewal;
+mod sessions;
+pub(crate) mod transport;
+
+use std::time::Duration;
+
+use protocol::link::Link;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
+
+use crate::address::Address;
+use crate::clock::Monotonic;
+use crate::labels::Labels;
+use crate::machine::Machine;
+use crate::node::Node;
+use crate::status::{NodeStatus, Status};
+use control::Open;
+use history::History;
+use input::Input;
+use renewal::Renewal;
+use sessions::Sessions;
+
+/// How often a link with sessions is looked at for signs of life: a fifth of the shortest
+/// keepalive, so that a heartbeat is at most that much late.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often it is tried again to write what could not be written.
+const SAVE_AGAIN: Duration = Duration::from_secs(60);
+/// How long sessions may take to end when the agent does; [`Open::leave`] comes after that, and
+/// both must fit into 3 s.
+const SESSIONS_END: Duration = Duration::from_millis(1500);
+
+/// The loop's state.
+pub(crate) struct Runner {
+    supervisor: Link,
+    node: Node,
+    machine: Machine,
+    address: Address,
+    labels: Labels,
+    /// As the cluster knows them.
+    labels_sent: Labels,
+    inputs: mpsc::Sender<Input>,
+    monotonic: Monotonic,
+    /// Number of the connection that is made or used.
+    attempt: u32,
+    connecting: Option<AbortHandle>,
+    open: Option<Open>,
+    /// Whether the cluster turned the certificate down that the node holds.
+    certificate_refused: bool,
+    renewal: Renewal,
+    save_again: Duration,
+    sessions: Sessions,
+    history: History,
+}
+
+/// What the loop starts with.
+pub(crate) struct Start {
+    pub(crate) node: Node,
+    pub(crate) machine: Machine,
+    pub(crate) address: Address,
+    pub(crate) labels: Labels,
+    pub(crate) inputs: mpsc::Sender<Input>,
+    pub(crate) monotonic: Monotonic,
+}
+
+impl Runner {
+    pub(crate) fn new(start: Start) -> Self {
+        let Start { node, machine, address, labels, inputs, monotonic } = start;
+        let mut runner = Self {
+            supervisor: Link::new(crate::machine::seed(), monotonic.now()),
+            sessions: Sessions::new(inputs.clone(), machine.only_login.clone()),
+            node,
+            machine,
+            address,
+            labels,
+            labels_sent: Labels::new(),
+            inputs,
+            monotonic,
+            attempt: 0,
+            connecting: None,
+            open: None,
+            certificate_refused: false,
+            renewal: Renewal::default(),
+            save_again: Duration::ZERO,
+            history: History::default(),
+        };
+        runner.show_host();
+        runner
+    }
+
+    /// Holds the link until the system asks the agent to end.
+    pub(crate) async fn run(mut self, mut queue: mpsc::Receiver<Input>) {
+        loop {
+            self.tick();
+            match timeout_at(self.monotonic.at(self.wake()), queue.recv()).await {
+                Ok(Some(Input::Stop) | None) => break,
+                Ok(Some(input)) => self.handle(input),
+                Err(_) => {}
+            }
+        }
+        self.stop(queue).await;
+    }
+
+    /// Does what is due.
+    fn tick(&mut self) {
+        let now = self.monotonic.now();
+        let heard = self.open.as_mut().is_some_and(Open::was_heard);
+        // Without sessions, all that comes are answers that the loop has seen itself, and late
+        // acknowledgements of them, which would put the next heartbeat off.
+        if heard && self.sessions.count() > 0 {
+            self.supervisor.handle_heard(now);
+        }
+        self.supervisor.handle_timeout(now);
+        self.act(now);
+        self.renew(now);
+        if self.node.unsaved().is_some() && now >= self.save_again {
+            self.save_again = now.saturating_add(SAVE_AGAIN);
+            self.node.save();
+        }
+    }
+
+    /// When to tick next, on the monotonic clock.
+    fn wake(&self) -> Duration {
+        let now = self.monotonic.now();
+        let mut wake = self.supervisor.poll_timeout().0;
+        if self.supervisor.is_up() {
+            wake = wake.min(now.saturating_add(self.renewal_wait(now)));
+        }
+        if self.open.is_some() && self.sessions.count() > 0 {
+            wake = wake.min(now.saturating_add(LOOK));
+        }
+        if self.node.unsaved().is_some() {
+            wake = wake.min(self.save_again);
+        }
+        wake
+    }
+
+    /// Ends sessions, says goodbye, and closes the connection, in bounded time.
+    async fn stop(mut self, mut queue: mpsc::Receiver<Input>) {
+        log::info!("stopping, sessions={}", self.sessions.count());
+        self.sessions.shut_down();
+        let deadline = Instant::now() + SESSIONS_END;
+        while self.sessions.count() > 0 {
+            match timeout_at(deadline, queue.recv()).await {
+                Ok(Some(Input::SessionEnded)) => self.sessions.ended(),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+        if let Some(open) = self.open.take() {
+            open.leave().await;
+        }
+    }
+
+    /// All there is to show.
+    fn status(&self) -> Status {
+        let now = self.monotonic.now();
+        let address = self.address.to_string();
+        Status {
+            uptime: Some(now),
+            node: Some(NodeStatus::new(&self.node.membership, address, self.node.now())),
+            link: self.history.link(self.open.as_ref(), now),
+            last_loss: self.history.last_loss().cloned(),
+            sessions: self.sessions.count(),
+            only_login: self.machine.only_login.clone(),
+            problems: self.node.unsaved().map(str::to_owned).into_iter().collect(),
+            ..Status::of_stopped()
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! One attempt to reach the cluster, as a task of its own; what comes of it is an input.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::connect::connect;
+use super::input::News;
+use super::transport::Fault;
+use crate::address::Address;
+use crate::join::{self, JoinError};
+use crate::node::Node;
+use crate::state::key::DeviceKey;
+use crate::state::membership::{HostCertificates, Membership};
+use crate::trust;
+
+/// What the node can show to the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Its certificate.
+    Link,
+    /// Only its key: the certificate is over, or the cluster says so.
+    Return,
+}
+
+/// Chooses the way. A device without a clock may take a certificate for valid that is not, so the
+/// cluster's word counts as much as the date.
+pub(super) fn way(certificates: &HostCertificates, now: Duration, refused: bool) -> Way {
+    if refused || now >= certificates.not_after { Way::Return } else { Way::Link }
+}
+
+/// All that an attempt needs, so that it borrows nothing.
+pub(super) enum Attempt {
+    Link {
+        address: Address,
+        tls: Box<rustls::ClientConfig>,
+        failures: u32,
+    },
+    Return {
+        address: Address,
+        membership: Box<Membership>,
+        key: Arc<DeviceKey>,
+        now: Duration,
+        failures: u32,
+    },
+}
+
+impl Attempt {
+    pub(super) fn new(
+        way: Way,
+        node: &Node,
+        address: Address,
+        failures: u32,
+    ) -> anyhow::Result<Self> {
+        let now = node.now();
+        Ok(match way {
+            Way::Link => {
+                let tls = Box::new(trust::for_link(&node.membership, &node.key, now)?);
+                Self::Link { address, tls, failures }
+            }
+            Way::Return => Self::Return {
+                address,
+                membership: Box::new(node.membership.clone()),
+                key: Arc::clone(&node.key),
+                now,
+                failures,
+            },
+        })
+    }
+
+    pub(super) async fn run(self) -> News {
+        match self {
+            Self::Link { address, tls, failures } => {
+                link(&address, &tls, failures).await.unwrap_or_else(News::Ended)
+            }
+            Self::Return { address, membership, key, now, failures } => {
+                match join::come_back(&address, &membership, &key, now, failures).await {
+                    Ok(given) => News::CameBack(Box::new(given)),
+                    Err(JoinError::Refused { reason, text }) => News::TurnedAway { reason, text },
+                    Err(JoinError::Fault(fault)) => News::Ended(fault),
+                }
+            }
+        }
+    }
+}
+
+async fn link(
+    address: &Address,
+    tls: &rustls::ClientConfig,
+    failures: u32,
+) -> Result<News, Fault> {
+    let transport = connect(address, tls, failures).await?;
+    let control = transport.open().await?;
+    Ok(News::Opened { transport, control })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::membership::tests::sample;
+
+    #[test]
+    fn an_expired_or_refused_certificate_means_to_come_back() {
+        let certificates = sample().certificates;
+        let (valid, over) = (certificates.not_before, certificates.not_after);
+        assert_eq!(way(&certificates, valid, false), Way::Link);
+        assert_eq!(way(&certificates, valid, true), Way::Return);
+        assert_eq!(way(&certificates, over, false), Way::Return);
+        assert_eq!(way(&certificates, Duration::ZERO, false), Way::Link);
+    }
+}

@@ -1,0 +1,193 @@
+//! Dials: streams that the cluster opens to reach this node.
+//!
+//! The first frame says who wants what, and has ten seconds to arrive. The loop decides
+//! ([`admit`]); an accepted stream goes to the SSH server, which decides again for itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::identity::Fingerprint;
+use protocol::message::dial::{DialHeader, DialRefusal, DialReply, LinkRequest};
+use protocol::message::{Text, decode};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::control::Outlet;
+use super::frame;
+use super::input::News;
+use super::transport::{Fault, FaultKind, Stream, Transport};
+use crate::ssh;
+
+/// A header follows the stream's opening at once; a slow link may take a few round trips.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the last bytes of a session may take to arrive before the stream is forgotten.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Sessions served at once: at about 200 KiB each, what a device with 32 MB of RAM can spare.
+const MAX_SESSIONS: usize = 32;
+
+/// A dial that waits for its answer.
+pub(crate) struct Request {
+    pub(super) dial: ssh::Dial,
+    /// The cluster's time when it dialled.
+    pub(super) time_s: u64,
+    pub(super) stream: Stream,
+}
+
+/// Why a dial is turned down.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) reason: DialRefusal,
+    pub(super) text: String,
+}
+
+/// Takes in what the cluster opens, until the connection ends.
+pub(super) async fn accept(transport: Arc<dyn Transport>, news: Outlet) {
+    loop {
+        match transport.accept().await {
+            Ok(stream) => drop(tokio::spawn(receive(stream, news.clone()))),
+            Err(fault) => return news.send(News::Ended(fault)).await,
+        }
+    }
+}
+
+async fn receive(mut stream: Stream, news: Outlet) {
+    let Ok(read) = timeout(HEADER_TIMEOUT, frame::read(&mut stream.reader)).await else {
+        log::debug!("a dial without a header was dropped");
+        return;
+    };
+    match read.and_then(|body| understand(&body)) {
+        Ok(Some((dial, time_s))) => {
+            news.send(News::Dialled(Box::new(Request { dial, time_s, stream }))).await;
+        }
+        Ok(None) => {
+            let text = "This node's agent is too old for that; update it.".to_owned();
+            refuse(stream, &Refused { reason: DialRefusal::Internal, text }).await;
+        }
+        Err(fault) if fault.kind == FaultKind::Misbehaved => news.send(News::Ended(fault)).await,
+        Err(fault) => log::debug!("a dial was given up: {fault}"),
+    }
+}
+
+/// `None` if the request is of a newer version.
+fn understand(body: &[u8]) -> Result<Option<(ssh::Dial, u64)>, Fault> {
+    match decode::<LinkRequest<'_>>(body) {
+        Ok(LinkRequest::Ssh(header)) => Ok(Some((dial(&header), header.time_s))),
+        Err(protocol::error::DecodeError::UnknownVariant) => Ok(None),
+        Err(error) => {
+            Err(Fault::new(FaultKind::Misbehaved, format!("the cluster's dial: {error}")))
+        }
+    }
+}
+
+fn dial(header: &DialHeader<'_>) -> ssh::Dial {
+    let seconds = |s: u32| (s > 0).then(|| Duration::from_secs(s.into()));
+    ssh::Dial {
+        session_id: header.session_id,
+        user: header.user.as_str().to_owned(),
+        fingerprint: Fingerprint(header.fingerprint),
+        logins: header.logins.iter().map(|login| login.as_str().to_owned()).collect(),
+        permits: header.permits,
+        client_addr: header.client_addr.as_str().to_owned(),
+        idle_timeout: seconds(header.idle_timeout_s),
+        max_session: seconds(header.max_session_s),
+    }
+}
+
+/// Decides on a dial.
+pub(super) fn admit(
+    sessions: usize,
+    only_login: Option<&str>,
+    logins: &[String],
+) -> Result<(), Refused> {
+    if sessions >= MAX_SESSIONS {
+        let text = format!("This node serves {MAX_SESSIONS} sessions already; try again later.");
+        return Err(Refused { reason: DialRefusal::Busy, text });
+    }
+    match only_login {
+        Some(only) if !logins.iter().any(|login| login == only) => {
+            let text = format!(
+                "The agent on this node does not run as root: the only login it offers is {only}."
+            );
+            Err(Refused { reason: DialRefusal::LoginUnavailable, text })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Turns a dial down.
+pub(super) async fn refuse(mut stream: Stream, refused: &Refused) {
+    let reply = DialReply::Refused { reason: refused.reason, text: Text::cut(&refused.text) };
+    let sent = async {
+        if let Ok(frame) = frame::encode(&reply)
+            && stream.writer.write_all(&frame).await.is_ok()
+        {
+            let _ = stream.writer.shutdown().await;
+            stream.delivered.await;
+        }
+    };
+    let _ = timeout(DELIVERY_TIMEOUT, sent).await;
+}
+
+/// Serves an accepted dial until its session is over and the last bytes have arrived.
+pub(super) async fn serve(
+    host: Arc<ssh::Host>,
+    request: Request,
+    now: Duration,
+    shutdown: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let Stream { reader, mut writer, delivered } = request.stream;
+    writer.write_all(&frame::encode(&DialReply::Accepted)?).await?;
+    // The SSH server drops the stream when it is done, and dropping ends it.
+    let stream = tokio::io::join(reader, writer);
+    let served = ssh::serve(host, stream, request.dial, now, shutdown).await;
+    let _ = timeout(DELIVERY_TIMEOUT, delivered).await;
+    served.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::message::dial::Permits;
+
+    fn header() -> DialHeader<'static> {
+        DialHeader {
+            session_id: [6; 16],
+            time_s: 1_700_000_000,
+            user: Text::cut("operator"),
+            fingerprint: [7; 32],
+            logins: [Text::cut("root"), Text::cut("ann")].into_iter().collect(),
+            permits: Permits::ALL,
+            client_addr: Text::cut("192.0.2.7 50000"),
+            idle_timeout_s: 0,
+            max_session_s: 60,
+        }
+    }
+
+    #[test]
+    fn a_header_becomes_a_dial() {
+        let frame = frame::encode(&LinkRequest::Ssh(header())).unwrap();
+        let (dial, time_s) = understand(&frame[2..]).unwrap().unwrap();
+        assert_eq!(time_s, 1_700_000_000);
+        assert_eq!(dial.logins, ["root", "ann"]);
+        assert_eq!(dial.idle_timeout, None);
+        assert_eq!(dial.max_session, Some(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn a_newer_request_is_no_misbehaviour_but_garbage_is() {
+        assert!(understand(&[99, 1, 2]).unwrap().is_none());
+        assert_eq!(understand(&[0, 1]).err().unwrap().kind, FaultKind::Misbehaved);
+    }
+
+    #[test]
+    fn dials_are_admitted_by_number_and_login() {
+        let logins = ["root".to_owned(), "ann".to_owned()];
+        assert_eq!(admit(0, None, &logins), Ok(()));
+        assert_eq!(admit(31, Some("ann"), &logins), Ok(()));
+        assert_eq!(admit(32, None, &logins).unwrap_err().reason, DialRefusal::Busy);
+        let refused = admit(0, Some("bob"), &logins).unwrap_err();
+        assert_eq!(refused.reason, DialRefusal::LoginUnavailable);
+        assert!(refused.text.contains("bob"));
+    }
+}

@@ -1,0 +1,49 @@
+//! Everything that can happen to the agent, in one queue: the loop in [`crate::link`] has no other
+//! source of events but time.
+
+use std::sync::Arc;
+
+use protocol::message::control::Refusal;
+
+use super::dial::Request;
+use super::transport::{Fault, Stream, Transport};
+use crate::labels::Labels;
+use crate::state::membership::Membership;
+use crate::status::Query;
+
+/// Inputs that wait while one is handled. Each may hold a frame, so this bounds memory, too.
+pub(crate) const QUEUE: usize = 16;
+
+/// Something happened.
+pub(crate) enum Input {
+    /// Something happened to a connection.
+    Connection {
+        /// Which one; what comes late from one that was given up is dropped.
+        attempt: u32,
+        news: News,
+    },
+    /// An SSH session is over.
+    SessionEnded,
+    /// The labels have changed.
+    Labels(Labels),
+    /// Somebody asks for the status.
+    Query(Query),
+    /// The system asks the agent to end.
+    Stop,
+}
+
+/// What happened to a connection.
+pub(crate) enum News {
+    /// It is open, and so is its control stream.
+    Opened { transport: Arc<dyn Transport>, control: Stream },
+    /// It could not be opened, or has ended.
+    Ended(Fault),
+    /// The cluster gave new certificates to a node that was away too long.
+    CameBack(Box<Membership>),
+    /// The cluster gave none.
+    TurnedAway { reason: Refusal, text: String },
+    /// A control message came in.
+    Frame(Vec<u8>),
+    /// The cluster dials.
+    Dialled(Box<Request>),
+}

@@ -1,0 +1,77 @@
+//! The sessions that are served: how many there are, what they show to clients, and their end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::message::dial::DialRefusal;
+use tokio::sync::{mpsc, watch};
+
+use super::dial::{self, Refused, Request};
+use super::input::Input;
+use crate::ssh;
+
+/// See the [module](self).
+pub(super) struct Sessions {
+    count: usize,
+    only_login: Option<String>,
+    /// Missing only if what the cluster gave cannot be used for SSH.
+    host: Option<Arc<ssh::Host>>,
+    shutdown: watch::Sender<bool>,
+    inputs: mpsc::Sender<Input>,
+}
+
+impl Sessions {
+    pub(super) fn new(inputs: mpsc::Sender<Input>, only_login: Option<String>) -> Self {
+        Self { count: 0, only_login, host: None, shutdown: watch::Sender::new(false), inputs }
+    }
+
+    pub(super) const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Sessions from now on show this host.
+    pub(super) fn show(&mut self, host: ssh::Host) {
+        self.host = Some(Arc::new(host));
+    }
+
+    /// Serves a dial, or turns it down.
+    pub(super) fn dialled(&mut self, request: Request, now: Duration) {
+        match self.decide(&request) {
+            Ok(host) => self.serve(host, request, now),
+            Err(refused) => {
+                log::info!("dial refused: {}", refused.text);
+                tokio::spawn(async move { dial::refuse(request.stream, &refused).await });
+            }
+        }
+    }
+
+    fn decide(&self, request: &Request) -> Result<Arc<ssh::Host>, Refused> {
+        dial::admit(self.count, self.only_login.as_deref(), &request.dial.logins)?;
+        self.host.clone().ok_or_else(|| Refused {
+            reason: DialRefusal::Internal,
+            text: "This node has no usable SSH certificate.".to_owned(),
+        })
+    }
+
+    fn serve(&mut self, host: Arc<ssh::Host>, request: Request, now: Duration) {
+        self.count += 1;
+        let (shutdown, inputs) = (self.shutdown.subscribe(), self.inputs.clone());
+        tokio::spawn(async move {
+            if let Err(error) = dial::serve(host, request, now, shutdown).await {
+                log::debug!("a session ended: {error:#}");
+            }
+            // Nobody listens any more only when the agent ends.
+            let _ = inputs.send(Input::SessionEnded).await;
+        });
+    }
+
+    /// A session is over.
+    pub(super) const fn ended(&mut self) {
+        self.count = self.count.saturating_sub(1);
+    }
+
+    /// Asks all sessions to end.
+    pub(super) fn shut_down(&self) {
+        self.shutdown.send_replace(true);
+    }
+}

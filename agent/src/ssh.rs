@@ -1,0 +1,160 @@
+//! The SSH server: what a user meets on the device.
+//!
+//! It listens nowhere. Each dial that the cluster lets through becomes one SSH connection over one
+//! stream of the link; its bytes are end to end between client and device. The proxy's decision
+//! arrives with the dial, and the user's certificate is verified here once more: both must agree
+//! ([`authorize`]).
+//!
+//! **Flow control.** russh hands data on before it is consumed and stops reading while the
+//! recipient is full; with data in both directions that could stand still for good. So nothing here
+//! ever makes it wait: what a client sends goes into an [`input`] queue, and the window granted to
+//! the client shrinks as the queue fills. For the same reason [`WINDOW`] must stay below what the
+//! link's streams take in flight.
+
+mod authorize;
+mod environment;
+mod input;
+mod jobs;
+mod server;
+mod session;
+mod terminal;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use protocol::identity::Fingerprint;
+use protocol::message::dial::Permits;
+use russh::keys::ssh_key::public::KeyData;
+use russh::keys::{Certificate, PrivateKey};
+use russh::{Disconnect, MethodKind, MethodSet, cipher, kex, server as ssh_server};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use server::{Progress, Server};
+
+/// A client must have proved itself within this time of the dial.
+const AUTH_DEADLINE: Duration = Duration::from_secs(30);
+/// Bytes a client may send ahead on one channel: fills 40 Mbit/s at 200 ms.
+const WINDOW: u32 = 1 << 20;
+/// Largest packet on a channel; what OpenSSH uses.
+const PACKET: u32 = 32 * 1024;
+
+/// The proxy's decision for one dial.
+#[derive(Debug)]
+pub(crate) struct Dial {
+    /// Names the session in the audit log.
+    pub(crate) session_id: [u8; 16],
+    /// The Tether user.
+    pub(crate) user: String,
+    /// Of the certificate that the proxy saw.
+    pub(crate) fingerprint: Fingerprint,
+    /// OS users that the user may become.
+    pub(crate) logins: Vec<String>,
+    /// What may be opened.
+    pub(crate) permits: Permits,
+    /// Where the user comes from: `ip port`.
+    pub(crate) client_addr: String,
+    /// Silence after which the session ends.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// Age at which the session ends.
+    pub(crate) max_session: Option<Duration>,
+}
+
+/// What the server presents and trusts; replaced as a whole when certificates are renewed.
+pub(crate) struct Host {
+    /// The device's key.
+    pub(crate) key: PrivateKey,
+    /// The host certificate for it.
+    pub(crate) certificate: Certificate,
+    /// The user CA's key.
+    pub(crate) user_ca: KeyData,
+    /// The only OS user on offer, if the agent does not run as root.
+    pub(crate) only_login: Option<String>,
+}
+
+/// Serves one connection until it ends. `now` is the cluster's time since the Unix epoch.
+///
+/// # Errors
+/// If the client breaks the protocol or does not authenticate in time.
+pub(crate) async fn serve<S>(
+    host: Arc<Host>,
+    stream: S,
+    dial: Dial,
+    now: Duration,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let config = Arc::new(config(&host));
+    let limits = (dial.idle_timeout, dial.max_session);
+    let progress = Arc::new(Progress::default());
+    let server = Server::new(host, dial, now, Arc::clone(&progress));
+    let greeting = ssh_server::run_stream(config, stream, server);
+    let mut running = tokio::time::timeout(AUTH_DEADLINE, greeting).await.context("no greeting")??;
+    let handle = running.handle();
+    let reason = tokio::select! {
+        done = &mut running => return done,
+        () = progress.not_authenticated_within(AUTH_DEADLINE) => "authentication took too long",
+        () = progress.idle_for(limits.0) => "the session was idle for too long",
+        () = never_or(limits.1) => "the session has reached its greatest age",
+        _ = shutdown.wait_for(|stop| *stop) => "the agent stops",
+    };
+    log::info!("ending a connection: {reason}");
+    handle.disconnect(Disconnect::ByApplication, reason.to_owned(), String::new()).await.ok();
+    match tokio::time::timeout(AUTH_DEADLINE, running).await {
+        Ok(done) => done,
+        Err(_) => bail!("{reason}"),
+    }
+}
+
+async fn never_or(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn config(host: &Host) -> ssh_server::Config {
+    let mut preferred = russh::Preferred::default();
+    preferred.kex = Cow::Borrowed(KEX);
+    preferred.cipher = Cow::Borrowed(if crate::sys::has_aes() { FAST_AES } else { NO_AES });
+    preferred.compression = Cow::Borrowed(&[russh::compression::NONE]);
+    ssh_server::Config {
+        server_id: russh::SshId::Standard(
+            concat!("SSH-2.0-Tether_", env!("CARGO_PKG_VERSION")).into(),
+        ),
+        methods: MethodSet::from(&[MethodKind::PublicKey][..]),
+        // Certificates cannot be guessed, so there is nothing to slow down.
+        auth_rejection_time: Duration::ZERO,
+        keys: vec![host.key.clone()],
+        certificates: vec![host.certificate.clone()],
+        window_size: WINDOW,
+        maximum_packet_size: PACKET,
+        // Channels are read by callbacks; these queues stay empty.
+        channel_buffer_size: 1,
+        event_buffer_size: 8,
+        preferred,
+        inactivity_timeout: None,
+        ..ssh_server::Config::default()
+    }
+}
+
+const KEX: &[kex::Name] = &[
+    kex::CURVE25519,
+    kex::CURVE25519_PRE_RFC_8731,
+    kex::MLKEM768X25519_SHA256,
+    kex::EXTENSION_SUPPORT_AS_SERVER,
+    kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+];
+
+const FAST_AES: &[cipher::Name] =
+    &[cipher::AES_128_GCM, cipher::AES_256_GCM, cipher::CHACHA20_POLY1305, cipher::AES_256_CTR];
+
+/// In SSH the client's order decides. Without AES instructions AES-GCM is many times slower than
+/// ChaCha20, so it is not offered at all; AES-CTR stays for clients that know nothing else.
+const NO_AES: &[cipher::Name] = &[cipher::CHACHA20_POLY1305, cipher::AES_256_CTR];

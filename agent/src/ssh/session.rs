@@ -1,0 +1,240 @@
+//! One running program: its input, its output, its end.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use russh::server::{Handle, Msg};
+use russh::{ChannelWriteHalf, Sig};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdin};
+use tokio::sync::watch;
+
+use super::input::Input;
+use super::jobs::Job;
+use super::server::Progress;
+
+/// Bytes read from a program at once: one packet.
+const CHUNK: usize = super::PACKET as usize;
+/// RFC 4254 §5.2: data type code of standard error.
+const STDERR: u32 = 1;
+/// A program whose client has gone gets this long after SIGHUP before it is killed.
+const HANG_UP: Duration = Duration::from_secs(5);
+
+/// A program and its channel.
+pub(super) struct Session {
+    pub(super) job: Job,
+    pub(super) output: Output,
+    pub(super) handle: Handle,
+    pub(super) input: Arc<Input>,
+    /// Ends when the client closes the channel or goes away.
+    pub(super) open: watch::Receiver<()>,
+}
+
+/// Where a program's output goes.
+pub(super) struct Output {
+    pub(super) channel: ChannelWriteHalf<Msg>,
+    pub(super) progress: Arc<Progress>,
+}
+
+impl Session {
+    /// Runs to the program's end, or the client's.
+    pub(super) async fn run(mut self) {
+        let mut open = self.open.clone();
+        let ended = tokio::select! {
+            status = self.pump() => status.ok(),
+            // Nothing is ever sent: this resolves when the sender is dropped.
+            _ = open.changed() => None,
+        };
+        self.input.discard();
+        match ended {
+            Some(status) => self.report(status).await,
+            None => hang_up(&mut self.job).await,
+        }
+    }
+
+    async fn pump(&mut self) -> io::Result<ExitStatus> {
+        match self.job.terminal.take() {
+            Some(master) => self.pump_terminal(master).await,
+            None => self.pump_pipes().await,
+        }
+    }
+
+    async fn pump_pipes(&mut self) -> io::Result<ExitStatus> {
+        let Child { stdin, stdout, stderr, .. } = &mut self.job.child;
+        let (stdin, stdout, stderr) = (stdin.take(), stdout.take(), stderr.take());
+        // As sshd: the session lasts until both pipes are closed, also by grandchildren.
+        let output = async {
+            tokio::join!(self.output.copy(stdout, None), self.output.copy(stderr, Some(STDERR)));
+        };
+        tokio::select! {
+            () = output => {}
+            () = feed_pipe(&self.input, stdin) => {}
+        }
+        self.job.child.wait().await
+    }
+
+    async fn pump_terminal(&mut self, master: AsyncFd<OwnedFd>) -> io::Result<ExitStatus> {
+        let child = &mut self.job.child;
+        let status = tokio::select! {
+            () = self.output.copy_terminal(&master) => None,
+            () = feed_terminal(&self.input, &master) => None,
+            status = child.wait() => Some(status?),
+        };
+        match status {
+            Some(status) => {
+                self.output.drain_terminal(&master).await;
+                Ok(status)
+            }
+            None => child.wait().await,
+        }
+    }
+
+    /// Says how the program ended. If the client is gone meanwhile, there is nobody to tell.
+    async fn report(self, status: ExitStatus) {
+        let channel = &self.output.channel;
+        match status.signal() {
+            Some(number) => {
+                let id = channel.id();
+                let core = status.core_dumped();
+                let told = self.handle.exit_signal_request(id, name(number), core, String::new(), String::new());
+                told.await.ok();
+            }
+            None => {
+                let code = u32::try_from(status.code().unwrap_or(255)).unwrap_or(255);
+                channel.exit_status(code).await.ok();
+            }
+        }
+        channel.eof().await.ok();
+        channel.close().await.ok();
+    }
+}
+
+impl Output {
+    /// Copies until the pipe or the channel ends.
+    async fn copy<R: AsyncRead + Unpin>(&self, pipe: Option<R>, stream: Option<u32>) {
+        let Some(mut pipe) = pipe else { return };
+        let mut buffer = BytesMut::new();
+        loop {
+            buffer.reserve(CHUNK);
+            match pipe.read_buf(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+            if !self.send(&mut buffer, stream).await {
+                return;
+            }
+        }
+    }
+
+    async fn copy_terminal(&self, master: &AsyncFd<OwnedFd>) {
+        let mut buffer = BytesMut::new();
+        // EIO says that the last process has closed the terminal.
+        while let Ok(mut ready) = master.readable().await {
+            match ready.try_io(|fd| read(fd.get_ref(), &mut buffer)) {
+                Ok(Ok(0) | Err(_)) => return,
+                Ok(Ok(_)) => {
+                    if !self.send(&mut buffer, None).await {
+                        return;
+                    }
+                }
+                Err(_would_block) => {}
+            }
+        }
+    }
+
+    /// Sends what an ended program has left in its terminal.
+    async fn drain_terminal(&self, master: &AsyncFd<OwnedFd>) {
+        let mut buffer = BytesMut::new();
+        while let Ok(1..) = read(master.get_ref(), &mut buffer) {
+            self.send(&mut buffer, None).await;
+        }
+    }
+
+    async fn send(&self, buffer: &mut BytesMut, stream: Option<u32>) -> bool {
+        self.progress.touch();
+        let bytes = buffer.split().freeze();
+        let sent = match stream {
+            None => self.channel.data_bytes(bytes).await,
+            Some(stream) => self.channel.extended_data_bytes(stream, bytes).await,
+        };
+        sent.is_ok()
+    }
+}
+
+/// Feeds a program until it stops reading; then drops what else comes, forever.
+async fn feed_pipe(input: &Input, stdin: Option<ChildStdin>) {
+    if let Some(mut stdin) = stdin {
+        while let Some(chunk) = input.next().await {
+            if stdin.write_all(&chunk).await.is_err() {
+                break;
+            }
+        }
+    }
+    input.discard();
+    std::future::pending().await
+}
+
+async fn feed_terminal(input: &Input, master: &AsyncFd<OwnedFd>) {
+    while let Some(chunk) = input.next().await {
+        let mut rest = chunk.as_slice();
+        while !rest.is_empty() {
+            let Ok(mut ready) = master.writable().await else { break };
+            match ready.try_io(|fd| Ok(nix::unistd::write(fd.get_ref(), rest)?)) {
+                Ok(Ok(written)) => rest = rest.get(written..).unwrap_or_default(),
+                Ok(Err(_)) => break,
+                Err(_would_block) => {}
+            }
+        }
+    }
+    // The end of input is not the end of a terminal: as with sshd, the program goes on.
+    std::future::pending().await
+}
+
+fn read(fd: &OwnedFd, buffer: &mut BytesMut) -> io::Result<usize> {
+    buffer.resize(CHUNK, 0);
+    let read = nix::unistd::read(fd, buffer.as_mut());
+    buffer.truncate(*read.as_ref().unwrap_or(&0));
+    Ok(read?)
+}
+
+/// The client has gone: tells the program, and ends it if it does not listen.
+async fn hang_up(job: &mut Job) {
+    job.terminal = None;
+    if let Some(pid) = job.child.id().and_then(|id| i32::try_from(id).ok()) {
+        // A group that is gone already needs no signal; a stopped one must wake up to hear it.
+        killpg(Pid::from_raw(pid), Signal::SIGHUP).ok();
+        killpg(Pid::from_raw(pid), Signal::SIGCONT).ok();
+    }
+    if tokio::time::timeout(HANG_UP, job.child.wait()).await.is_err() {
+        log::info!("a program ignored its hang-up and is killed");
+        job.child.kill().await.ok();
+    }
+}
+
+/// A signal as RFC 4254 §6.10 names it.
+fn name(number: i32) -> Sig {
+    match Signal::try_from(number) {
+        Ok(Signal::SIGABRT) => Sig::ABRT,
+        Ok(Signal::SIGALRM) => Sig::ALRM,
+        Ok(Signal::SIGFPE) => Sig::FPE,
+        Ok(Signal::SIGHUP) => Sig::HUP,
+        Ok(Signal::SIGILL) => Sig::ILL,
+        Ok(Signal::SIGINT) => Sig::INT,
+        Ok(Signal::SIGKILL) => Sig::KILL,
+        Ok(Signal::SIGPIPE) => Sig::PIPE,
+        Ok(Signal::SIGQUIT) => Sig::QUIT,
+        Ok(Signal::SIGSEGV) => Sig::SEGV,
+        Ok(Signal::SIGTERM) => Sig::TERM,
+        Ok(Signal::SIGUSR1) => Sig::USR1,
+        Ok(other) => Sig::Custom(other.as_str().trim_start_matches("SIG").to_owned()),
+        Err(_) => Sig::Custom(number.to_string()),
+    }
+}

@@ -1,0 +1,135 @@
+//! `tether-agent start`.
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::address::Address;
+use crate::cli::{self, Mode};
+use crate::clock::Monotonic;
+use crate::config::Config;
+use crate::exit::{Exit, Failure};
+use crate::join::{enrol::enrol, plan};
+use crate::labels::watch::watch;
+use crate::link::input::{Input, QUEUE};
+use crate::link::{self, Runner};
+use crate::logger;
+use crate::machine::Machine;
+use crate::node::{self, Node};
+use crate::output;
+use crate::settings::{self, Settings, process_env};
+use crate::state::DataDir;
+use crate::state::key::DeviceKey;
+use crate::state::membership::Membership;
+use crate::status::socket;
+
+/// Runs the command.
+pub(crate) fn run(typed: &cli::Start) -> Result<Exit, Failure> {
+    let settings = settings::load(&typed.common, &process_env)?;
+    logger::start(settings.log_level);
+    let dir = DataDir::new(settings.data_dir.clone());
+    let joined = check(&settings, &dir)?;
+    if typed.mode == Mode::Check {
+        output::line(&verdict(joined.as_ref().map(|(_, membership)| membership)));
+        return Ok(Exit::Ok);
+    }
+    dir.create()?;
+    let _lock = dir.lock()?;
+    if dir.is_open_to_others() {
+        log::warn!("{} is open to other users; expected mode 0700", dir.path().display());
+    }
+    let runtime = crate::runtime().context("the runtime cannot be started")?;
+    let ended = runtime.block_on(hold(settings.config, dir, joined));
+    // A resolver that hangs must not keep the process.
+    runtime.shutdown_background();
+    ended.map(|()| Exit::Ok).map_err(Failure::from)
+}
+
+/// Whether the agent can start at all; all that is wrong is said at once.
+fn check(
+    settings: &Settings,
+    dir: &DataDir,
+) -> Result<Option<(DeviceKey, Membership)>, Failure> {
+    let shown = dir.path().display();
+    match node::stored(dir) {
+        Ok(Some((key, membership))) => match membership.address.parse::<Address>() {
+            Ok(_) => Ok(Some((key, membership))),
+            Err(error) => Err(Failure::usage(format!("{shown}/node.state: address: {error}"))),
+        },
+        Ok(None) if plan::is_configured(&settings.config) => Ok(None),
+        Ok(None) => Err(Failure::usage(format!(
+            "this device has not joined a cluster: there is no node.state in {shown}\n\
+             Join one with: tether-agent join --cluster HOST:PORT --token-file FILE --ca-pin PIN\n\
+             or set cluster, ca_pin and token_file in the configuration file."
+        ))),
+        Err(problems) => Err(Failure::usage(problems.join("\n"))),
+    }
+}
+
+fn verdict(joined: Option<&Membership>) -> String {
+    match joined {
+        Some(membership) => format!(
+            "Configuration and state are fine: {} in the cluster {}.",
+            membership.node_name, membership.cluster
+        ),
+        None => "The configuration is fine; the agent joins when it starts.".to_owned(),
+    }
+}
+
+async fn hold(
+    config: Config,
+    dir: DataDir,
+    joined: Option<(DeviceKey, Membership)>,
+) -> anyhow::Result<()> {
+    let monotonic = Monotonic::start();
+    let (inputs, mut queue) = mpsc::channel(QUEUE);
+    let ends = [SignalKind::terminate(), SignalKind::interrupt()];
+    for end in ends {
+        let signal = signal(end).context("signals cannot be received")?;
+        tokio::spawn(tell_end(signal, inputs.clone()));
+    }
+    serve_status(&dir, &inputs);
+    let machine = Machine::look();
+    greet(&machine);
+    let node = match joined {
+        Some((key, membership)) => Node::new(dir, key, membership, monotonic),
+        None => match enrol(&config, &dir, &mut queue, monotonic).await {
+            Some(node) => node,
+            None => return Ok(()),
+        },
+    };
+    let Membership { node_name, cluster, address, .. } = &node.membership;
+    log::info!("node={node_name} cluster={cluster}");
+    let address = match config.cluster {
+        Some(configured) => configured,
+        None => address.parse()?,
+    };
+    let labels = config.labels;
+    tokio::spawn(watch(labels.clone(), config.command_labels, inputs.clone()));
+    let start = link::Start { node, machine, address, labels, inputs, monotonic };
+    Runner::new(start).run(queue).await;
+    Ok(())
+}
+
+fn greet(machine: &Machine) {
+    log::info!("tether-agent {}", crate::VERSION);
+    if let Some(login) = &machine.only_login {
+        log::info!("runs as {login}, not root: only the login {login} is offered");
+    }
+}
+
+/// Without its socket the agent is only harder to ask.
+fn serve_status(dir: &DataDir, inputs: &mpsc::Sender<Input>) {
+    let path = dir.socket();
+    match socket::bind(&path) {
+        Ok(listener) => drop(tokio::spawn(socket::serve(listener, inputs.clone()))),
+        Err(error) => log::warn!("{}: {error}; status is not available", path.display()),
+    }
+}
+
+async fn tell_end(mut signal: Signal, inputs: mpsc::Sender<Input>) {
+    if signal.recv().await.is_some() {
+        // Nobody listens any more only when the agent ends already.
+        let _ = inputs.send(Input::Stop).await;
+    }
+}

@@ -1,0 +1,217 @@
+//! Writes a status: text for people, JSON and YAML for programs. The keys are an interface.
+
+use super::encoding::Value;
+use super::{Format, LastLoss, LinkStatus, NodeStatus, Status};
+use crate::clock::{Span, Utc};
+
+/// Writes it.
+pub(super) fn render(status: &Status, format: Format) -> String {
+    match format {
+        Format::Text => text(status),
+        Format::Json => value(status).json(),
+        Format::Yaml => value(status).yaml(),
+    }
+}
+
+fn text(status: &Status) -> String {
+    let mut lines = vec![("agent", agent(status))];
+    match &status.node {
+        Some(node) => {
+            lines.push(("node", format!("{} ({})", node.name, node.id)));
+            lines.push(("cluster", format!("{} at {}", node.cluster, node.address)));
+            lines.push(("certificate", certificate(node)));
+        }
+        None => lines.push(("node", "this device has not joined a cluster".to_owned())),
+    }
+    lines.push(("link", link(&status.link)));
+    if let LinkStatus::Up { sent, received, .. } = status.link {
+        lines.push(("traffic", format!("{sent} bytes sent, {received} bytes received")));
+    }
+    if let Some(LastLoss { reason, time }) = &status.last_loss {
+        lines.push(("last loss", format!("{reason}, at {}", Utc(*time))));
+    }
+    if status.uptime.is_some() {
+        lines.push(("sessions", status.sessions.to_string()));
+    }
+    if let Some(login) = &status.only_login {
+        lines.push(("logins", format!("only {login}, since the agent does not run as root")));
+    }
+    lines.extend(status.problems.iter().map(|problem| ("problem", problem.clone())));
+    lines.iter().map(|(name, said)| format!("{:<13}{said}\n", format!("{name}:"))).collect()
+}
+
+fn agent(status: &Status) -> String {
+    match status.uptime {
+        Some(uptime) => format!("{}, running for {}", status.version, Span(uptime)),
+        None => format!("{}, not running", status.version),
+    }
+}
+
+fn certificate(node: &NodeStatus) -> String {
+    let until = Utc(node.not_after);
+    if node.expired {
+        return format!("generation {}, expired since {until}", node.generation);
+    }
+    let renewal = Utc(node.renewal);
+    format!("generation {}, valid until {until}, renewal due {renewal}", node.generation)
+}
+
+fn link(link: &LinkStatus) -> String {
+    match link {
+        LinkStatus::Stopped => "none".to_owned(),
+        LinkStatus::Joining => "joining the cluster".to_owned(),
+        LinkStatus::Waiting { retry_in } => format!("waiting, next try in {}", Span(*retry_in)),
+        LinkStatus::Connecting => "connecting".to_owned(),
+        LinkStatus::Up { transport, since, lasting, .. } => {
+            format!("up since {} ({}) over {transport}", Utc(*since), Span(*lasting))
+        }
+    }
+}
+
+fn value(status: &Status) -> Value {
+    let node = status.node.as_ref();
+    let name = |node: &NodeStatus| {
+        Value::Map(vec![("name", Value::text(&node.name)), ("id", Value::text(&node.id))])
+    };
+    let cluster = |node: &NodeStatus| {
+        let (name, address) = (Value::text(&node.cluster), Value::text(&node.address));
+        Value::Map(vec![("name", name), ("address", address)])
+    };
+    Value::Map(vec![
+        ("running", Value::Bool(status.uptime.is_some())),
+        ("version", Value::text(&status.version)),
+        ("uptime_s", Value::maybe(status.uptime, |uptime| Value::Number(uptime.as_secs()))),
+        ("node", Value::maybe(node, name)),
+        ("cluster", Value::maybe(node, cluster)),
+        ("certificate", Value::maybe(node, certificate_value)),
+        ("link", link_value(&status.link)),
+        ("last_loss", Value::maybe(status.last_loss.as_ref(), loss_value)),
+        ("sessions", Value::Number(u64::try_from(status.sessions).unwrap_or(u64::MAX))),
+        ("only_login", Value::maybe(status.only_login.as_ref(), Value::text)),
+        ("problems", Value::List(status.problems.iter().map(Value::text).collect())),
+    ])
+}
+
+fn certificate_value(node: &NodeStatus) -> Value {
+    Value::Map(vec![
+        ("generation", Value::Number(node.generation.into())),
+        ("not_before", Value::text(Utc(node.not_before))),
+        ("not_after", Value::text(Utc(node.not_after))),
+        ("renewal_due", Value::text(Utc(node.renewal))),
+        ("expired", Value::Bool(node.expired)),
+    ])
+}
+
+fn link_value(link: &LinkStatus) -> Value {
+    let mut entries = match link {
+        LinkStatus::Stopped => vec![("state", Value::text("stopped"))],
+        LinkStatus::Joining => vec![("state", Value::text("joining"))],
+        LinkStatus::Waiting { .. } => vec![("state", Value::text("waiting"))],
+        LinkStatus::Connecting => vec![("state", Value::text("connecting"))],
+        LinkStatus::Up { .. } => vec![("state", Value::text("up"))],
+    };
+    match link {
+        LinkStatus::Waiting { retry_in } => {
+            entries.push(("retry_in_s", Value::Number(retry_in.as_secs())));
+        }
+        LinkStatus::Up { transport, since, lasting, sent, received } => entries.extend([
+            ("transport", Value::text(transport)),
+            ("since", Value::text(Utc(*since))),
+            ("up_s", Value::Number(lasting.as_secs())),
+            ("bytes_sent", Value::Number(*sent)),
+            ("bytes_received", Value::Number(*received)),
+        ]),
+        _ => {}
+    }
+    Value::Map(entries)
+}
+
+fn loss_value(loss: &LastLoss) -> Value {
+    Value::Map(vec![("reason", Value::text(&loss.reason)), ("time", Value::text(Utc(loss.time)))])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::membership::tests::sample;
+    use std::time::Duration;
+
+    fn status() -> Status {
+        let now = Duration::from_secs(1_700_000_100);
+        Status {
+            version: "0.1.0".into(),
+            uptime: Some(Duration::from_secs(3700)),
+            node: Some(NodeStatus::new(&sample(), "lab.example.com:3080".into(), now)),
+            link: LinkStatus::Up {
+                transport: "quic",
+                since: now,
+                lasting: Duration::from_secs(60),
+                sent: 1234,
+                received: 567,
+            },
+            last_loss: Some(LastLoss { reason: "the \"cluster\" is busy".into(), time: now }),
+            sessions: 2,
+            only_login: Some("ann".into()),
+            problems: vec!["cannot write".into()],
+        }
+    }
+
+    #[test]
+    fn people_get_lines() {
+        assert_eq!(
+            text(&status()),
+            "\
+agent:       0.1.0, running for 1h1m
+node:        gateway-1 (55555555-5555-5555-5555-555555555555)
+cluster:     lab at lab.example.com:3080
+certificate: generation 3, valid until 2023-11-21T22:13:20Z, renewal due 2023-11-18T10:13:20Z
+link:        up since 2023-11-14T22:15:00Z (1m0s) over quic
+traffic:     1234 bytes sent, 567 bytes received
+last loss:   the \"cluster\" is busy, at 2023-11-14T22:15:00Z
+sessions:    2
+logins:      only ann, since the agent does not run as root
+problem:     cannot write
+"
+        );
+    }
+
+    #[test]
+    fn programs_get_json() {
+        assert_eq!(
+            render(&status(), Format::Json),
+            concat!(
+                r#"{"running":true,"version":"0.1.0","uptime_s":3700,"#,
+                r#""node":{"name":"gateway-1","id":"55555555-5555-5555-5555-555555555555"},"#,
+                r#""cluster":{"name":"lab","address":"lab.example.com:3080"},"#,
+                r#""certificate":{"generation":3,"not_before":"2023-11-14T22:13:20Z","#,
+                r#""not_after":"2023-11-21T22:13:20Z","renewal_due":"2023-11-18T10:13:20Z","#,
+                r#""expired":false},"link":{"state":"up","transport":"quic","#,
+                r#""since":"2023-11-14T22:15:00Z","up_s":60,"bytes_sent":1234,"#,
+                r#""bytes_received":567},"last_loss":{"reason":"the \"cluster\" is busy","#,
+                r#""time":"2023-11-14T22:15:00Z"},"sessions":2,"only_login":"ann","#,
+                r#""problems":["cannot write"]}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_null() {
+        let json = render(&Status::of_stopped(), Format::Json);
+        assert!(json.starts_with(r#"{"running":false,"#), "{json}");
+        assert!(json.contains(r#""node":null,"cluster":null,"certificate":null"#), "{json}");
+        assert!(json.contains(r#""link":{"state":"stopped"},"last_loss":null"#), "{json}");
+    }
+
+    #[test]
+    fn every_link_state_has_a_name() {
+        for (link, name) in [
+            (LinkStatus::Joining, "joining"),
+            (LinkStatus::Waiting { retry_in: Duration::from_secs(9) }, "waiting"),
+            (LinkStatus::Connecting, "connecting"),
+        ] {
+            let yaml = render(&Status { link, ..status() }, Format::Yaml);
+            assert!(yaml.contains(&format!("link:\n  state: \"{name}\"\n")), "{yaml}");
+        }
+    }
+}

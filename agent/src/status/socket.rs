@@ -1,0 +1,154 @@
+//! The socket: one line with a format comes in, the status goes out, the connection ends.
+//!
+//! Only the agent's own user can open it. Callers are served one after the other, each with a
+//! deadline, so that they cost a bounded amount of everything.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream as Caller;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::stat::{Mode, umask};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::{Format, Query};
+use crate::link::input::Input;
+
+/// Caller and agent are on the same machine; only a stopped process is slower.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// The longest request is `text` and a line end.
+const MAX_REQUEST: usize = 16;
+/// A status has a handful of short lines.
+const MAX_REPLY: u64 = 64 * 1024;
+
+/// Opens the socket. The caller holds the folder's lock, so a socket that is there is a dead
+/// agent's.
+pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let before = umask(Mode::from_bits_truncate(0o177));
+    let listener = UnixListener::bind(path);
+    umask(before);
+    listener
+}
+
+/// Answers callers for ever.
+pub(crate) async fn serve(listener: UnixListener, inputs: mpsc::Sender<Input>) {
+    loop {
+        match listener.accept().await {
+            Ok((caller, _)) => {
+                if !matches!(timeout(DEADLINE, answer(caller, &inputs)).await, Ok(Ok(()))) {
+                    log::debug!("a status request was dropped");
+                }
+            }
+            Err(error) => {
+                // Out of file descriptors: they come back when sessions end.
+                log::debug!("the status socket: {error}");
+                tokio::time::sleep(DEADLINE).await;
+            }
+        }
+    }
+}
+
+async fn answer(mut caller: UnixStream, inputs: &mpsc::Sender<Input>) -> io::Result<()> {
+    let format = request(&mut caller).await?;
+    let (reply, status) = oneshot::channel();
+    let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+    inputs.send(Input::Query(Query { format, reply })).await.map_err(|_| gone(()))?;
+    let status = status.await.map_err(|_| gone(()))?;
+    caller.write_all(status.as_bytes()).await?;
+    caller.shutdown().await
+}
+
+async fn request(caller: &mut UnixStream) -> io::Result<Format> {
+    let mut line = Vec::new();
+    while line.last() != Some(&b'\n') {
+        if line.len() == MAX_REQUEST {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        line.push(caller.read_u8().await?);
+    }
+    std::str::from_utf8(&line)
+        .ok()
+        .and_then(|line| line.trim_end().parse().ok())
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Asks the agent behind a socket. An error of the kinds `NotFound` and `ConnectionRefused` means
+/// that there is none.
+pub(super) fn ask(path: &Path, format: Format) -> io::Result<String> {
+    let mut agent = Caller::connect(path)?;
+    agent.set_read_timeout(Some(DEADLINE * 2))?;
+    agent.set_write_timeout(Some(DEADLINE * 2))?;
+    agent.write_all(format!("{}\n", format.name()).as_bytes())?;
+    let mut status = String::new();
+    agent.take(MAX_REPLY).read_to_string(&mut status)?;
+    if status.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the agent gave no answer"));
+    }
+    Ok(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::Status;
+    use std::os::unix::fs::PermissionsExt;
+
+    async fn agent(mut inputs: mpsc::Receiver<Input>) {
+        while let Some(input) = inputs.recv().await {
+            if let Input::Query(query) = input {
+                query.answer(&Status::of_stopped());
+            }
+        }
+    }
+
+    async fn asked(path: &Path, request: &'static [u8]) -> String {
+        let mut caller = UnixStream::connect(path).await.unwrap();
+        caller.write_all(request).await.unwrap();
+        let mut reply = String::new();
+        let _ = caller.read_to_string(&mut reply).await;
+        reply
+    }
+
+    #[tokio::test]
+    async fn callers_get_the_format_they_ask_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.sock");
+        let listener = bind(&path).unwrap();
+        let (inputs, queue) = mpsc::channel(4);
+        let serving = tokio::spawn(serve(listener, inputs));
+        let answering = tokio::spawn(agent(queue));
+
+        let asking = path.clone();
+        let json = tokio::task::spawn_blocking(move || ask(&asking, Format::Json)).await.unwrap();
+        assert!(json.unwrap().starts_with('{'));
+        assert!(asked(&path, b"text\n").await.starts_with("agent:"));
+        for wrong in [&b"xml\n"[..], b"text-and-much-more-than-fits\n", b"\xff\n"] {
+            assert_eq!(asked(&path, wrong).await, "");
+        }
+        serving.abort();
+        answering.abort();
+    }
+
+    #[tokio::test]
+    async fn only_the_owner_may_ask_and_a_dead_socket_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.sock");
+        drop(bind(&path).unwrap());
+        assert_eq!(ask(&path, Format::Text).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        let _listener = bind(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn no_socket_means_no_agent() {
+        let error = ask(Path::new("/nonexistent/agent.sock"), Format::Text).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,60 @@
+//! The operating system: accounts, terminals, CPU features. The only unsafe code of the agent.
+//!
+//! `unsafe` is needed where a child process changes its identity between fork and exec, and for
+//! two ioctls; each place says why it is sound.
+#![allow(unsafe_code, reason = "fork hooks and ioctls have no safe form; each says why it is sound")]
+
+mod account;
+mod pty;
+
+use std::io;
+
+use nix::unistd::{getegid, geteuid, setgid, setgroups, setsid, setuid};
+use tokio::process::Command;
+
+pub(crate) use account::Account;
+pub(crate) use pty::{open_pty, resize, watch};
+
+/// Whether AES-GCM is fast here. Where it is not, ChaCha20 is several times faster.
+pub(crate) fn has_aes() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let found = std::arch::is_x86_feature_detected!("aes")
+        && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    let found = std::arch::is_aarch64_feature_detected!("aes")
+        && std::arch::is_aarch64_feature_detected!("pmull");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let found = false;
+    found
+}
+
+/// Lets a command run as another user, in a session of its own; with `terminal`, its standard
+/// input becomes the session's controlling terminal.
+pub(crate) fn become_user(command: &mut Command, account: &Account, terminal: bool) {
+    let (uid, gid) = (account.uid.into(), account.gid.into());
+    let groups = account.groups.clone();
+    let switch = geteuid().is_root();
+    let hook = move || {
+        setsid()?;
+        if terminal {
+            pty::take_as_controlling_terminal()?;
+        }
+        if switch {
+            // Groups first: they need the right that setuid gives up.
+            setgroups(&groups)?;
+            setgid(gid)?;
+            setuid(uid)?;
+        }
+        if geteuid() == uid && (!switch || getegid() == gid) {
+            Ok(())
+        } else {
+            Err(io::Error::from(io::ErrorKind::PermissionDenied))
+        }
+    };
+    // SAFETY: between fork and exec only async-signal-safe calls are made (setsid, ioctl, setgroups,
+    // setgid, setuid, getuid are system calls); `groups` was allocated before the fork, and
+    // `io::Error` from an errno or a kind does not allocate.
+    unsafe {
+        command.pre_exec(hook);
+    }
+}

@@ -1,0 +1,166 @@
+//! Network namespaces: a device behind NAT, with no route inwards.
+//!
+//! ```text
+//!   host 10.213.N.1 ──veth── router (masquerades, forwards nothing inwards) ──veth── device 192.168.77.2
+//! ```
+//!
+//! Every name and address carries a number that is taken with a lock file, so that several runs
+//! live side by side; everything goes away with its owner.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::process::run;
+
+/// A router with NAT and one device behind it.
+pub struct Nat {
+    number: u8,
+    /// Held for as long as the number is in use.
+    _lock: File,
+}
+
+impl Nat {
+    /// Whether this machine lets us make namespaces.
+    #[must_use]
+    pub fn available() -> bool {
+        Self::new().is_ok()
+    }
+
+    /// Makes both namespaces.
+    ///
+    /// # Errors
+    /// If the kernel or missing rights do not allow it; nothing is left then.
+    pub fn new() -> Result<Self> {
+        ensure!(
+            nix::unistd::geteuid().is_root(),
+            "network namespaces need root"
+        );
+        let (number, lock) = free_number()?;
+        let nat = Self {
+            number,
+            _lock: lock,
+        };
+        // What a killed run may have left under this number.
+        nat.remove();
+        nat.build()
+            .context("network namespaces cannot be made here")?;
+        Ok(nat)
+    }
+
+    /// The host's address, as the device can reach it.
+    #[must_use]
+    pub fn host_addr(&self) -> String {
+        format!("10.213.{}.1", self.number)
+    }
+
+    /// A command that runs on the device.
+    #[must_use]
+    pub fn command(&self, program: &std::path::Path) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.device()]).arg(program);
+        command
+    }
+
+    /// Cuts the link between router and host, or mends it.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn set_link(&self, up: bool) -> Result<()> {
+        let state = if up { "up" } else { "down" };
+        sh(&format!("ip link set {} {state}", self.veth("h")))?;
+        if up {
+            // Routes go with the link, and do not come back by themselves.
+            sh(&format!(
+                "ip addr replace {}/24 dev {}",
+                self.host_addr(),
+                self.veth("h")
+            ))?;
+        }
+        Ok(())
+    }
+
+    fn build(&self) -> Result<()> {
+        let (router, device) = (self.router(), self.device());
+        let (h, r, i, d) = (
+            self.veth("h"),
+            self.veth("r"),
+            self.veth("i"),
+            self.veth("d"),
+        );
+        let outer = format!("10.213.{}", self.number);
+        for line in [
+            format!("ip netns add {router}"),
+            format!("ip netns add {device}"),
+            format!("ip link add {h} type veth peer name {r} netns {router}"),
+            format!("ip addr add {outer}.1/24 dev {h}"),
+            format!("ip link set {h} up"),
+            format!("ip -n {router} addr add {outer}.2/24 dev {r}"),
+            format!("ip -n {router} link set {r} up"),
+            format!("ip -n {router} route add default via {outer}.1"),
+            format!("ip -n {router} link add {i} type veth peer name {d} netns {device}"),
+            format!("ip -n {router} addr add 192.168.77.1/24 dev {i}"),
+            format!("ip -n {router} link set {i} up"),
+            format!("ip -n {device} addr add 192.168.77.2/24 dev {d}"),
+            format!("ip -n {device} link set {d} up"),
+            format!("ip -n {device} link set lo up"),
+            format!("ip -n {device} route add default via 192.168.77.1"),
+            format!("ip netns exec {router} sysctl -qw net.ipv4.ip_forward=1"),
+            format!("ip netns exec {router} iptables -t nat -A POSTROUTING -o {r} -j MASQUERADE"),
+            format!(
+                "ip netns exec {router} iptables -A FORWARD -i {r} -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"
+            ),
+            format!("ip netns exec {router} iptables -A FORWARD -i {r} -j DROP"),
+        ] {
+            sh(&line)?;
+        }
+        Ok(())
+    }
+
+    fn remove(&self) {
+        // Each may be there or not.
+        sh(&format!("ip link del {}", self.veth("h"))).ok();
+        sh(&format!("ip netns del {}", self.device())).ok();
+        sh(&format!("ip netns del {}", self.router())).ok();
+    }
+
+    fn router(&self) -> String {
+        format!("tether-r{}", self.number)
+    }
+
+    fn device(&self) -> String {
+        format!("tether-d{}", self.number)
+    }
+
+    fn veth(&self, end: &str) -> String {
+        format!("tth{}{end}", self.number)
+    }
+}
+
+impl Drop for Nat {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+fn free_number() -> Result<(u8, File)> {
+    for number in 1..=250 {
+        let path = PathBuf::from(format!("/tmp/tether-netns-{number}.lock"));
+        let file = File::create(&path).with_context(|| path.display().to_string())?;
+        if file.try_lock().is_ok() {
+            return Ok((number, file));
+        }
+    }
+    bail!("all 250 network numbers are in use")
+}
+
+fn sh(line: &str) -> Result<()> {
+    let mut words = line.split_whitespace();
+    let program = words.next().context("empty command")?;
+    run(Command::new(program).args(words), b"")?
+        .ok()
+        .with_context(|| line.to_owned())?;
+    Ok(())
+}

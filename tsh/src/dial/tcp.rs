@@ -1,0 +1,64 @@
+//! Names to addresses, and TCP connections that notice when they are dead.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+use crate::address::ProxyAddr;
+use crate::error::{Exit, Failure, fail};
+use crate::output;
+
+/// For one address. A SYN is sent again after 1 and 3 s, so three may be lost.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(7);
+/// Seconds of silence before the kernel asks whether the proxy is still there, between two such
+/// questions, and how many may go unanswered: a dead line is noticed within a minute.
+const KEEPALIVE: (u32, u32, u32) = (30, 10, 3);
+
+/// The addresses of a proxy; never none.
+pub(crate) async fn resolve(proxy: &ProxyAddr) -> Result<Vec<SocketAddr>> {
+    let unknown = || {
+        let sentence = format!("Cannot find the address of {}. Is the network up?", proxy.host);
+        Failure::new(Exit::Unreachable, sentence)
+    };
+    let found = lookup_host((proxy.host.as_str(), proxy.port)).await;
+    let addresses: Vec<_> = found.with_context(unknown)?.collect();
+    if addresses.is_empty() {
+        return Err(unknown().into());
+    }
+    Ok(addresses)
+}
+
+/// Connects to the first address that answers.
+pub(crate) async fn connect(proxy: &ProxyAddr) -> Result<TcpStream> {
+    let mut last = None;
+    for address in resolve(proxy).await? {
+        match timeout(CONNECT_DEADLINE, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                tune(&stream);
+                return Ok(stream);
+            }
+            Ok(Err(error)) => last = Some(error.to_string()),
+            Err(_) => last = Some("no answer".to_owned()),
+        }
+        output::debug(|| format!("{address}: {}", last.as_deref().unwrap_or_default()));
+    }
+    let why = last.unwrap_or_default();
+    Err(fail(
+        Exit::Unreachable,
+        format!("Cannot reach {proxy} ({why}). Check the address, and that the network lets it through."),
+    ))
+}
+
+/// Without these a connection still works, only worse.
+fn tune(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let (idle, interval, count) = KEEPALIVE;
+    let _ = setsockopt(stream, sockopt::KeepAlive, &true);
+    let _ = setsockopt(stream, sockopt::TcpKeepIdle, &idle);
+    let _ = setsockopt(stream, sockopt::TcpKeepInterval, &interval);
+    let _ = setsockopt(stream, sockopt::TcpKeepCount, &count);
+}

@@ -1,0 +1,288 @@
+//! `cargo xtask bench`: Tether beside OpenSSH, in one run on one machine.
+//!
+//! The peer does the same job with stock parts: a device's `sshd`, reached by `ssh -J` over the
+//! reverse tunnel that the device's `ssh -R` holds to a gateway's `sshd`. Measurements of both
+//! sides alternate, so that a busy moment of the machine hits both; the median counts. Nothing is
+//! asserted: the figures are printed with their ratio, and written as JSON if asked.
+
+mod openssh;
+mod proc;
+mod tether;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::shell::{cargo, check, root, say};
+use crate::tools;
+use openssh::OpenSsh;
+use tether::Tether;
+
+/// Bytes moved by one bulk run.
+const BULK: u64 = 256 << 20;
+/// One GiB, for ratios.
+const GIB: f64 = (1u64 << 30) as f64;
+
+/// What to measure.
+pub(crate) struct Options {
+    /// Where to write figures.
+    pub(crate) json: Option<PathBuf>,
+    /// An agent built elsewhere.
+    pub(crate) agent: Option<PathBuf>,
+    /// Runs of each measurement.
+    pub(crate) runs: usize,
+    /// Simulated agents.
+    pub(crate) swarm: usize,
+}
+
+/// One side of the comparison.
+pub(crate) trait Side {
+    /// Runs a command on the device, its standard input and output connected to files.
+    fn exec(&self, command: &str, stdin: &str, stdout: &str) -> Result<()>;
+    /// Processes to count, apart from the client's own.
+    fn daemons(&self) -> Vec<u32>;
+    /// Processes on the device.
+    fn device(&self) -> Vec<u32>;
+    /// Starts a session that stays until the returned value is dropped.
+    fn hold_session(&self) -> Result<Box<dyn std::any::Any>>;
+    /// Size of the device's programs in bytes.
+    fn size(&self) -> Result<u64>;
+}
+
+struct Figure {
+    name: &'static str,
+    unit: &'static str,
+    ours: f64,
+    peer: Option<f64>,
+}
+
+/// Builds, measures and prints.
+///
+/// # Errors
+/// If a side cannot be set up or a run fails.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    tools::packages(tools::BENCH, true)?;
+    check(&mut cargo(&[
+        "build",
+        "--release",
+        "--locked",
+        "-p",
+        "tether-cluster",
+        "-p",
+        "tsh",
+    ])?)?;
+    let bin = root()?.join("target/release");
+    let agent = match &options.agent {
+        Some(agent) => agent.clone(),
+        None => {
+            check(&mut cargo(&[
+                "build",
+                "--profile",
+                "small",
+                "--locked",
+                "-p",
+                "tether-agent",
+            ])?)?;
+            root()?.join("target/small/tether-agent")
+        }
+    };
+    std::fs::copy(&agent, bin.join("tether-agent")).with_context(|| agent.display().to_string())?;
+    let dir = tempfile::tempdir()?;
+    let bulk = dir.path().join("bulk");
+    write_bulk(&bulk)?;
+    let ours = Tether::start(&dir.path().join("tether"), &bin)?;
+    let peer = OpenSsh::start(&dir.path().join("openssh"))?;
+    let mut figures = Vec::new();
+    set_up(options, &ours, &peer, &mut figures)?;
+    throughput(options, &ours, &peer, &bulk, &mut figures)?;
+    memory(&ours, &peer, &mut figures)?;
+    figures.push(figure(
+        "size of the device's programs",
+        "KiB",
+        kib(ours.size()?),
+        Some(kib(peer.size()?)),
+    ));
+    drop(peer);
+    swarm(options, &ours, &mut figures)?;
+    report(options, &figures)
+}
+
+fn set_up(
+    options: &Options,
+    ours: &dyn Side,
+    peer: &dyn Side,
+    figures: &mut Vec<Figure>,
+) -> Result<()> {
+    let time = |side: &dyn Side| {
+        let start = Instant::now();
+        side.exec("true", "/dev/null", "/dev/null")?;
+        anyhow::Ok(start.elapsed().as_secs_f64() * 1000.0)
+    };
+    let (ours, peer) = alternate(options.runs * 4, || time(ours), || time(peer))?;
+    figures.push(figure(
+        "session set-up, whole process",
+        "ms",
+        ours,
+        Some(peer),
+    ));
+    Ok(())
+}
+
+fn throughput(
+    options: &Options,
+    ours: &dyn Side,
+    peer: &dyn Side,
+    bulk: &std::path::Path,
+    figures: &mut Vec<Figure>,
+) -> Result<()> {
+    let path = bulk.to_str().context("path is not UTF-8")?;
+    let down = format!("cat {path}");
+    for (rate_name, cpu_name, command, stdin) in [
+        (
+            "bulk from the device",
+            "CPU, bulk from the device",
+            down.as_str(),
+            "/dev/null",
+        ),
+        (
+            "bulk to the device",
+            "CPU, bulk to the device",
+            "cat > /dev/null",
+            path,
+        ),
+    ] {
+        let mut cpu = (Vec::new(), Vec::new());
+        let rate = |side: &dyn Side, cpu: &mut Vec<f64>| {
+            let before = proc::cpu_seconds(&side.daemons());
+            let start = Instant::now();
+            side.exec(command, stdin, "/dev/null")?;
+            let seconds = start.elapsed().as_secs_f64();
+            cpu.push((proc::cpu_seconds(&side.daemons()) - before) * GIB / BULK as f64);
+            anyhow::Ok(BULK as f64 / f64::from(1 << 20) / seconds)
+        };
+        let (ours, peer) = alternate(
+            options.runs,
+            || rate(ours, &mut cpu.0),
+            || rate(peer, &mut cpu.1),
+        )?;
+        figures.push(figure(rate_name, "MiB/s", ours, Some(peer)));
+        figures.push(figure(
+            cpu_name,
+            "s/GiB",
+            median(cpu.0),
+            Some(median(cpu.1)),
+        ));
+    }
+    Ok(())
+}
+
+fn memory(ours: &dyn Side, peer: &dyn Side, figures: &mut Vec<Figure>) -> Result<()> {
+    let pss = |side: &dyn Side| proc::pss_kib(&side.device());
+    figures.push(figure(
+        "device memory after traffic, idle (PSS)",
+        "KiB",
+        pss(ours),
+        Some(pss(peer)),
+    ));
+    let sessions = (ours.hold_session()?, peer.hold_session()?);
+    figures.push(figure(
+        "device memory, one session (PSS)",
+        "KiB",
+        pss(ours),
+        Some(pss(peer)),
+    ));
+    drop(sessions);
+    Ok(())
+}
+
+fn swarm(options: &Options, ours: &Tether, figures: &mut Vec<Figure>) -> Result<()> {
+    let idle = ours.fresh_agent_pss()?;
+    figures.push(figure(
+        "agent memory, fresh and idle (PSS)",
+        "KiB",
+        idle,
+        None,
+    ));
+    if options.swarm > 0 {
+        say(&format!("linking {} simulated agents ...", options.swarm));
+        let each = ours.memory_per_agent(options.swarm)?;
+        figures.push(figure("cluster memory per idle agent", "KiB", each, None));
+    }
+    Ok(())
+}
+
+fn alternate(
+    runs: usize,
+    mut ours: impl FnMut() -> Result<f64>,
+    mut peer: impl FnMut() -> Result<f64>,
+) -> Result<(f64, f64)> {
+    // The first of each warms caches and counts for nothing.
+    ours()?;
+    peer()?;
+    let mut seen = (Vec::new(), Vec::new());
+    for _ in 0..runs {
+        seen.0.push(ours()?);
+        seen.1.push(peer()?);
+    }
+    Ok((median(seen.0), median(seen.1)))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn figure(name: &'static str, unit: &'static str, ours: f64, peer: Option<f64>) -> Figure {
+    Figure {
+        name,
+        unit,
+        ours,
+        peer,
+    }
+}
+
+fn kib(bytes: u64) -> f64 {
+    bytes as f64 / 1024.0
+}
+
+fn report(options: &Options, figures: &[Figure]) -> Result<()> {
+    say(&format!(
+        "\n{:<42} {:>10} {:>10} {:>7}  unit",
+        "", "Tether", "OpenSSH", "ratio"
+    ));
+    for Figure {
+        name,
+        unit,
+        ours,
+        peer,
+    } in figures
+    {
+        let show = |value: Option<f64>, digits: usize| {
+            value.map_or_else(|| "-".into(), |v| format!("{v:.digits$}"))
+        };
+        let ratio = show(peer.map(|p| ours / p), 2);
+        say(&format!(
+            "{name:<42} {ours:>10.1} {:>10} {ratio:>7}  {unit}",
+            show(*peer, 1)
+        ));
+    }
+    if let Some(path) = &options.json {
+        let rows: Vec<_> = figures
+            .iter()
+            .map(|f| json!({ "name": f.name, "unit": f.unit, "ours": f.ours, "peer": f.peer, "ratio": f.peer.map(|p| f.ours / p) }))
+            .collect();
+        std::fs::write(path, serde_json::to_string_pretty(&rows)?)?;
+        say(&format!("written to {}", path.display()));
+    }
+    Ok(())
+}
+
+/// Bytes that do not compress.
+fn write_bulk(path: &std::path::Path) -> Result<()> {
+    use std::io::Read;
+    let mut random = std::fs::File::open("/dev/urandom")?.take(BULK);
+    std::io::copy(&mut random, &mut std::fs::File::create(path)?)?;
+    Ok(())
+}

@@ -1,5 +1,8 @@
 //! Stamps the build with its time: the least that a device without a clock can know.
-#![allow(clippy::print_stdout, reason = "cargo reads what a build script prints")]
+#![allow(
+    clippy::print_stdout,
+    reason = "cargo reads what a build script prints"
+)]
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,6 +17,11 @@ fn build_time() -> u64 {
     std::env::var("SOURCE_DATE_EPOCH")
         .ok()
         .and_then(|seconds| seconds.parse().ok())
-        .or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|age| age.as_secs()))
+        .or_else(|| {
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .ok()
+                .map(|age| age.as_secs())
+        })
         .unwrap_or(0)
 }

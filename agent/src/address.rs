@@ -36,7 +36,10 @@ impl FromStr for Address {
             Some(rest) => bracketed(rest)?,
             None => plain(text)?,
         };
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
     }
 }
 
@@ -72,7 +75,11 @@ fn port(digits: &str) -> Result<u16, NoAddress> {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port } = self;
-        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+        if host.contains(':') {
+            write!(f, "[{host}]:{port}")
+        } else {
+            write!(f, "{host}:{port}")
+        }
     }
 }
 
@@ -82,7 +89,11 @@ mod tests {
 
     #[test]
     fn addresses_read_back_what_they_write() {
-        for text in ["lab.example.com:3080", "192.0.2.1:443", "[2001:db8::1]:3080"] {
+        for text in [
+            "lab.example.com:3080",
+            "192.0.2.1:443",
+            "[2001:db8::1]:3080",
+        ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
     }
@@ -90,14 +101,28 @@ mod tests {
     #[test]
     fn a_missing_port_is_the_default_one() {
         assert_eq!("lab".parse::<Address>().unwrap().to_string(), "lab:3080");
-        assert_eq!("[::1]".parse::<Address>().unwrap().to_string(), "[::1]:3080");
+        assert_eq!(
+            "[::1]".parse::<Address>().unwrap().to_string(),
+            "[::1]:3080"
+        );
     }
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for text in
-            ["", ":3080", "lab:", "lab:0", "lab:65536", "lab:+1", "::1", "[::1", "[lab]:1", "[::1]x", "https://lab", "a b:1"]
-        {
+        for text in [
+            "",
+            ":3080",
+            "lab:",
+            "lab:0",
+            "lab:65536",
+            "lab:+1",
+            "::1",
+            "[::1",
+            "[lab]:1",
+            "[::1]x",
+            "https://lab",
+            "a b:1",
+        ] {
             assert_eq!(text.parse::<Address>(), Err(NoAddress), "{text}");
         }
     }

@@ -81,9 +81,8 @@ pub(crate) struct Status {
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failure> {
     let mut parser = Parser::from_args(args);
     let mut topic = Topic::Program;
-    read(&mut parser, &mut topic).map_err(|error| {
-        Failure::usage(format!("{error}\nTry: {}", topic.invocation()))
-    })
+    read(&mut parser, &mut topic)
+        .map_err(|error| Failure::usage(format!("{error}\nTry: {}", topic.invocation())))
 }
 
 fn read(parser: &mut Parser, topic: &mut Topic) -> Result<Command, lexopt::Error> {
@@ -205,7 +204,8 @@ impl Common {
 
 /// Reads a log level.
 pub(crate) fn level(text: &str) -> Result<LevelFilter, &'static str> {
-    text.parse().map_err(|_| "expected error, warn, info, debug, trace or off")
+    text.parse()
+        .map_err(|_| "expected error, warn, info, debug, trace or off")
 }
 
 fn node_name(parser: &mut Parser) -> Result<String, lexopt::Error> {
@@ -239,7 +239,9 @@ mod tests {
         let line = format!(
             "join --cluster lab:443 --token=secret --ca-pin {pin} --node-name gw-1 --data-dir /d --force"
         );
-        let Command::Join(join) = parse(&line).unwrap() else { panic!("not join") };
+        let Command::Join(join) = parse(&line).unwrap() else {
+            panic!("not join")
+        };
         assert_eq!(join.cluster, Some("lab:443".parse().unwrap()));
         assert_eq!(join.token, Some(Token::new("secret".into())));
         assert_eq!(join.ca_pin, Some(CaPin([0xa5; 32])));

@@ -58,7 +58,11 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { line, key, text } = self;
-        if key.is_empty() { write!(f, "{line}: {text}") } else { write!(f, "{line}: {key}: {text}") }
+        if key.is_empty() {
+            write!(f, "{line}: {text}")
+        } else {
+            write!(f, "{line}: {key}: {text}")
+        }
     }
 }
 
@@ -91,7 +95,11 @@ fn read(mut root: Section<'_>, reader: &mut Reader<'_>) -> Config {
 
 fn absolute(text: &str) -> Result<PathBuf, &'static str> {
     // A service's working folder is an accident.
-    if text.starts_with('/') { Ok(text.into()) } else { Err("expected an absolute path") }
+    if text.starts_with('/') {
+        Ok(text.into())
+    } else {
+        Err("expected an absolute path")
+    }
 }
 
 fn node_name(text: &str) -> Result<String, &'static str> {
@@ -121,7 +129,11 @@ period = "5m"
 "#;
 
     fn problems(text: &str) -> Vec<String> {
-        parse(text).unwrap_err().iter().map(ToString::to_string).collect()
+        parse(text)
+            .unwrap_err()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     fn problem(text: &str) -> String {
@@ -133,16 +145,26 @@ period = "5m"
     #[test]
     fn a_full_file_is_read() {
         let config = parse(FULL).unwrap();
-        assert_eq!(config.cluster.unwrap().to_string(), "tether.example.com:3080");
+        assert_eq!(
+            config.cluster.unwrap().to_string(),
+            "tether.example.com:3080"
+        );
         assert_eq!(config.ca_pin, Some(CaPin([0xa5; 32])));
         assert_eq!(config.token_file, Some("/run/token".into()));
         assert_eq!(config.node_name.as_deref(), Some("gateway-1"));
         assert_eq!(config.data_dir, Some("/data/tether".into()));
         assert_eq!(config.log_level, Some(LevelFilter::Debug));
-        assert_eq!(config.labels.get("site/floor").map(String::as_str), Some("2"));
+        assert_eq!(
+            config.labels.get("site/floor").map(String::as_str),
+            Some("2")
+        );
         let command = vec!["uptime".to_owned(), "-p".to_owned()];
         let period = Duration::from_secs(300);
-        let label = CommandLabel { name: "uptime".into(), command, period };
+        let label = CommandLabel {
+            name: "uptime".into(),
+            command,
+            period,
+        };
         assert_eq!(config.command_labels, [label]);
     }
 
@@ -155,16 +177,34 @@ period = "5m"
     fn every_wrong_value_is_named_with_line_and_key() {
         for (text, said) in [
             ("\ncluster = \"a:b\"", "2: cluster: expected HOST:PORT"),
-            ("cluster = 7", "1: cluster: expected a string, found an integer"),
+            (
+                "cluster = 7",
+                "1: cluster: expected a string, found an integer",
+            ),
             ("ca_pin = \"md5:00\"", "1: ca_pin: expected a CA pin"),
-            ("token_file = \"token\"", "1: token_file: expected an absolute path"),
+            (
+                "token_file = \"token\"",
+                "1: token_file: expected an absolute path",
+            ),
             ("node_name = \"-x\"", "1: node_name: expected 1 to 63"),
             ("data_dir = \"\"", "1: data_dir: expected an absolute path"),
             ("log_level = \"loud\"", "1: log_level: expected error, warn"),
-            ("\n\ncolour = \"red\"", "3: colour: unknown key; expected cluster, ca_pin"),
-            ("labels = \"x\"", "1: labels: expected a table, found a string"),
-            ("[command_labels]", "1: command_labels: expected an array of tables"),
-            ("command_labels = [1]", "1: command_labels[1]: expected a table, found an integer"),
+            (
+                "\n\ncolour = \"red\"",
+                "3: colour: unknown key; expected cluster, ca_pin",
+            ),
+            (
+                "labels = \"x\"",
+                "1: labels: expected a table, found a string",
+            ),
+            (
+                "[command_labels]",
+                "1: command_labels: expected an array of tables",
+            ),
+            (
+                "command_labels = [1]",
+                "1: command_labels[1]: expected a table, found an integer",
+            ),
         ] {
             let found = problem(text);
             assert!(found.starts_with(said), "{found} / {said}");
@@ -173,7 +213,11 @@ period = "5m"
 
     #[test]
     fn what_is_no_toml_is_named_with_its_line() {
-        assert!(problem("a = 1\nb =").starts_with("2: "), "{}", problem("a = 1\nb ="));
+        assert!(
+            problem("a = 1\nb =").starts_with("2: "),
+            "{}",
+            problem("a = 1\nb =")
+        );
         assert!(problem("cluster = \"a\"\ncluster = \"b\"").starts_with("2: duplicate key"));
     }
 

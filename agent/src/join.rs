@@ -63,8 +63,10 @@ pub(crate) async fn join(
     failures: u32,
 ) -> Result<Membership, JoinError> {
     let tls = trust::by_pin(plan.ca_pin, now).map_err(Fault::local)?;
-    let applicant =
-        Applicant::New { token: plan.token.clone(), node_name: plan.node_name.clone() };
+    let applicant = Applicant::New {
+        token: plan.token.clone(),
+        node_name: plan.node_name.clone(),
+    };
     let given = ask(&plan.cluster, &tls, key, &applicant, failures).await?;
     certificate::check_pin(&given.trust, plan.ca_pin)
         .map_err(|error| Fault::new(FaultKind::Untrusted, error.to_string()))?;
@@ -104,14 +106,20 @@ async fn ask(
     let transport = connect(address, tls, failures).await?;
     let reply = timeout(REPLY_TIMEOUT, exchange(&*transport, key, applicant))
         .await
-        .unwrap_or_else(|_| Err(Fault::new(FaultKind::Unreachable, "the cluster does not reply")));
+        .unwrap_or_else(|_| {
+            Err(Fault::new(
+                FaultKind::Unreachable,
+                "the cluster does not reply",
+            ))
+        });
     transport.close(CloseCode::Done);
     let reply = reply?;
     match decode(&reply) {
         Ok(JoinReply::Joined(joined)) => Ok(Membership::new(address.to_string(), &joined)),
-        Ok(JoinReply::Refused { reason, text }) => {
-            Err(JoinError::Refused { reason, text: crate::text::plain(&text) })
-        }
+        Ok(JoinReply::Refused { reason, text }) => Err(JoinError::Refused {
+            reason,
+            text: crate::text::plain(&text),
+        }),
         Err(error) => {
             let text = format!("the cluster's reply cannot be read: {error}");
             Err(Fault::new(FaultKind::Misbehaved, text).into())
@@ -127,12 +135,18 @@ async fn exchange(
     let proof = key.prove(&transport.exported()?);
     let request = Zeroizing::new(frame::encode(&request(key, applicant, &proof)?)?);
     // The connection knows better than the stream why there is no reply.
-    talk(transport, &request).await.map_err(|fault| transport.ended().unwrap_or(fault))
+    talk(transport, &request)
+        .await
+        .map_err(|fault| transport.ended().unwrap_or(fault))
 }
 
 async fn talk(transport: &dyn Transport, request: &[u8]) -> Result<Vec<u8>, Fault> {
     let mut stream = transport.open().await?;
-    stream.writer.write_all(request).await.map_err(Fault::local)?;
+    stream
+        .writer
+        .write_all(request)
+        .await
+        .map_err(Fault::local)?;
     frame::read(&mut stream.reader).await
 }
 
@@ -149,9 +163,14 @@ fn request<'a>(
             public_key: key.public(),
             proof,
         },
-        Applicant::Known { node_id, generation } => {
-            JoinRequest::Return { node_id: *node_id, generation: *generation, proof }
-        }
+        Applicant::Known {
+            node_id,
+            generation,
+        } => JoinRequest::Return {
+            node_id: *node_id,
+            generation: *generation,
+            proof,
+        },
     })
 }
 

@@ -44,7 +44,10 @@ pub(crate) fn message(labels: &Labels) -> protocol::message::Labels<'_> {
     labels
         .iter()
         .take(protocol::message::MAX_LABELS)
-        .map(|(key, value)| Label { key: Text::cut(key), value: Text::cut(value) })
+        .map(|(key, value)| Label {
+            key: Text::cut(key),
+            value: Text::cut(value),
+        })
         .collect()
 }
 
@@ -80,6 +83,9 @@ mod tests {
         let labels: Labels = [("env".to_owned(), "lab".to_owned())].into();
         let sent = message(&labels);
         assert_eq!(sent.len(), 1);
-        assert_eq!((sent[0].key.as_str(), sent[0].value.as_str()), ("env", "lab"));
+        assert_eq!(
+            (sent[0].key.as_str(), sent[0].value.as_str()),
+            ("env", "lab")
+        );
     }
 }

@@ -92,7 +92,14 @@ pub(crate) struct Start {
 
 impl Runner {
     pub(crate) fn new(start: Start) -> Self {
-        let Start { node, machine, address, labels, inputs, monotonic } = start;
+        let Start {
+            node,
+            machine,
+            address,
+            labels,
+            inputs,
+            monotonic,
+        } = start;
         let mut runner = Self {
             supervisor: Link::new(crate::machine::seed(), monotonic.now()),
             sessions: Sessions::new(inputs.clone(), machine.only_login.clone()),
@@ -185,7 +192,11 @@ impl Runner {
         let address = self.address.to_string();
         Status {
             uptime: Some(now),
-            node: Some(NodeStatus::new(&self.node.membership, address, self.node.now())),
+            node: Some(NodeStatus::new(
+                &self.node.membership,
+                address,
+                self.node.now(),
+            )),
             link: self.history.link(self.open.as_ref(), now),
             last_loss: self.history.last_loss().cloned(),
             sessions: self.sessions.count(),

@@ -29,7 +29,11 @@ impl Log for Stderr {
 
 fn allowed(target: &str, level: LevelFilter) -> LevelFilter {
     let own = target == OWN || target.starts_with(concat!(env!("CARGO_CRATE_NAME"), "::"));
-    if own || level >= Level::Debug { level } else { level.min(LevelFilter::Warn) }
+    if own || level >= Level::Debug {
+        level
+    } else {
+        level.min(LevelFilter::Warn)
+    }
 }
 
 /// Starts logging at `level`.
@@ -45,10 +49,25 @@ mod tests {
 
     #[test]
     fn libraries_are_quieter_than_the_agent() {
-        assert_eq!(allowed("tether_agent::link", LevelFilter::Info), LevelFilter::Info);
-        assert_eq!(allowed("russh::server", LevelFilter::Info), LevelFilter::Warn);
-        assert_eq!(allowed("tether_agents", LevelFilter::Info), LevelFilter::Warn);
-        assert_eq!(allowed("russh::server", LevelFilter::Trace), LevelFilter::Trace);
-        assert_eq!(allowed("russh::server", LevelFilter::Error), LevelFilter::Error);
+        assert_eq!(
+            allowed("tether_agent::link", LevelFilter::Info),
+            LevelFilter::Info
+        );
+        assert_eq!(
+            allowed("russh::server", LevelFilter::Info),
+            LevelFilter::Warn
+        );
+        assert_eq!(
+            allowed("tether_agents", LevelFilter::Info),
+            LevelFilter::Warn
+        );
+        assert_eq!(
+            allowed("russh::server", LevelFilter::Trace),
+            LevelFilter::Trace
+        );
+        assert_eq!(
+            allowed("russh::server", LevelFilter::Error),
+            LevelFilter::Error
+        );
     }
 }

@@ -20,8 +20,11 @@ pub(crate) struct Machine {
 impl Machine {
     /// Asks the system.
     pub(crate) fn look() -> Self {
-        let mut machine =
-            Self { boot_id: boot_id(), only_login: only_login(), ..Self::default() };
+        let mut machine = Self {
+            boot_id: boot_id(),
+            only_login: only_login(),
+            ..Self::default()
+        };
         if let Ok(name) = nix::sys::utsname::uname() {
             machine.hostname = name.nodename().to_string_lossy().into_owned();
             machine.os = name.sysname().to_string_lossy().into_owned();
@@ -59,7 +62,9 @@ pub(crate) fn seed() -> u64 {
     let mut bytes = [0; 8];
     match ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes) {
         Ok(()) => u64::from_ne_bytes(bytes),
-        Err(_) => Duration::as_nanos(&crate::clock::system()).try_into().unwrap_or(0),
+        Err(_) => Duration::as_nanos(&crate::clock::system())
+            .try_into()
+            .unwrap_or(0),
     }
 }
 

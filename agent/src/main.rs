@@ -66,5 +66,7 @@ fn run() -> Result<Exit, Failure> {
 
 /// One thread, the caller's: the agent waits most of the time, and threads cost memory.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
 }

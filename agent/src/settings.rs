@@ -42,7 +42,11 @@ pub(crate) fn load(common: &Common, env: Env<'_>) -> Result<Settings, Failure> {
     };
     let data_dir = data_dir(common, env, &config);
     match data_dir {
-        Some(data_dir) if problems.is_empty() => Ok(Settings { config, data_dir, log_level }),
+        Some(data_dir) if problems.is_empty() => Ok(Settings {
+            config,
+            data_dir,
+            log_level,
+        }),
         Some(_) => Err(Failure::usage(problems.join("\n"))),
         None => {
             problems.push("no folder for keys and certificates: set data_dir or HOME".to_owned());
@@ -52,22 +56,31 @@ pub(crate) fn load(common: &Common, env: Env<'_>) -> Result<Settings, Failure> {
 }
 
 fn read_config(common: &Common, env: Env<'_>) -> (Config, Vec<String>) {
-    let named = common.config.clone().or_else(|| env("TETHER_CONFIG").map(PathBuf::from));
-    let path = named.as_deref().unwrap_or_else(|| Path::new(DEFAULT_CONFIG));
+    let named = common
+        .config
+        .clone()
+        .or_else(|| env("TETHER_CONFIG").map(PathBuf::from));
+    let path = named
+        .as_deref()
+        .unwrap_or_else(|| Path::new(DEFAULT_CONFIG));
     match std::fs::read_to_string(path) {
         Ok(text) => match config::parse(&text) {
             Ok(config) => (config, Vec::new()),
             Err(problems) => {
-                let said = problems.iter().map(|problem| problem.within(path)).collect();
+                let said = problems
+                    .iter()
+                    .map(|problem| problem.within(path))
+                    .collect();
                 (Config::default(), said)
             }
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => {
             (Config::default(), Vec::new())
         }
-        Err(error) => {
-            (Config::default(), vec![format!("{}: cannot read it: {error}", path.display())])
-        }
+        Err(error) => (
+            Config::default(),
+            vec![format!("{}: cannot read it: {error}", path.display())],
+        ),
     }
 }
 
@@ -77,7 +90,11 @@ fn log_level(common: &Common, env: Env<'_>, config: &Config) -> Result<LevelFilt
             cli::level(&text.to_string_lossy()).map_err(|error| format!("TETHER_LOG: {error}"))
         })
         .transpose()?;
-    Ok(common.log_level.or(from_env).or(config.log_level).unwrap_or(LevelFilter::Info))
+    Ok(common
+        .log_level
+        .or(from_env)
+        .or(config.log_level)
+        .unwrap_or(LevelFilter::Info))
 }
 
 fn data_dir(common: &Common, env: Env<'_>, config: &Config) -> Option<PathBuf> {
@@ -108,7 +125,10 @@ mod tests {
     }
 
     fn at(file: &tempfile::NamedTempFile) -> Common {
-        Common { config: Some(file.path().into()), ..Common::default() }
+        Common {
+            config: Some(file.path().into()),
+            ..Common::default()
+        }
     }
 
     const NOTHING: Env<'static> = &|_| None;
@@ -141,12 +161,20 @@ mod tests {
 
     #[test]
     fn a_named_file_must_exist() {
-        let typed = Common { config: Some("/nonexistent/agent.toml".into()), ..Common::default() };
+        let typed = Common {
+            config: Some("/nonexistent/agent.toml".into()),
+            ..Common::default()
+        };
         let env = |name: &str| (name == "TETHER_CONFIG").then(|| "/nonexistent/agent.toml".into());
         for result in [load(&typed, NOTHING), load(&Common::default(), &env)] {
             let failure = result.unwrap_err();
             assert_eq!(failure.exit, Exit::Usage);
-            assert!(failure.error.to_string().contains("/nonexistent/agent.toml"));
+            assert!(
+                failure
+                    .error
+                    .to_string()
+                    .contains("/nonexistent/agent.toml")
+            );
         }
     }
 

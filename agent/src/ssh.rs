@@ -8,8 +8,8 @@
 //! **Flow control.** russh hands data on before it is consumed and stops reading while the
 //! recipient is full; with data in both directions that could stand still for good. So nothing here
 //! ever makes it wait: what a client sends goes into an [`input`] queue, and the window granted to
-//! the client shrinks as the queue fills. For the same reason [`WINDOW`] must stay below what the
-//! link's streams take in flight.
+//! the client shrinks as the queue fills. Writing to the stream may wait; that is safe as long as
+//! the client goes on reading while it writes, as OpenSSH does and `tsh` sees to.
 
 mod authorize;
 mod environment;
@@ -95,7 +95,9 @@ where
     let progress = Arc::new(Progress::default());
     let server = Server::new(host, dial, now, Arc::clone(&progress));
     let greeting = ssh_server::run_stream(config, stream, server);
-    let mut running = tokio::time::timeout(AUTH_DEADLINE, greeting).await.context("no greeting")??;
+    let mut running = tokio::time::timeout(AUTH_DEADLINE, greeting)
+        .await
+        .context("no greeting")??;
     let handle = running.handle();
     let reason = tokio::select! {
         done = &mut running => return done,
@@ -105,7 +107,10 @@ where
         _ = shutdown.wait_for(|stop| *stop) => "the agent stops",
     };
     log::info!("ending a connection: {reason}");
-    handle.disconnect(Disconnect::ByApplication, reason.to_owned(), String::new()).await.ok();
+    handle
+        .disconnect(Disconnect::ByApplication, reason.to_owned(), String::new())
+        .await
+        .ok();
     match tokio::time::timeout(AUTH_DEADLINE, running).await {
         Ok(done) => done,
         Err(_) => bail!("{reason}"),
@@ -122,7 +127,11 @@ async fn never_or(limit: Option<Duration>) {
 fn config(host: &Host) -> ssh_server::Config {
     let mut preferred = russh::Preferred::default();
     preferred.kex = Cow::Borrowed(KEX);
-    preferred.cipher = Cow::Borrowed(if crate::sys::has_aes() { FAST_AES } else { NO_AES });
+    preferred.cipher = Cow::Borrowed(if crate::sys::has_aes() {
+        FAST_AES
+    } else {
+        NO_AES
+    });
     preferred.compression = Cow::Borrowed(&[russh::compression::NONE]);
     ssh_server::Config {
         server_id: russh::SshId::Standard(
@@ -152,8 +161,12 @@ const KEX: &[kex::Name] = &[
     kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
 ];
 
-const FAST_AES: &[cipher::Name] =
-    &[cipher::AES_128_GCM, cipher::AES_256_GCM, cipher::CHACHA20_POLY1305, cipher::AES_256_CTR];
+const FAST_AES: &[cipher::Name] = &[
+    cipher::AES_128_GCM,
+    cipher::AES_256_GCM,
+    cipher::CHACHA20_POLY1305,
+    cipher::AES_256_CTR,
+];
 
 /// In SSH the client's order decides. Without AES instructions AES-GCM is many times slower than
 /// ChaCha20, so it is not offered at all; AES-CTR stays for clients that know nothing else.

@@ -36,7 +36,10 @@ pub(crate) fn run(typed: &cli::Start) -> Result<Exit, Failure> {
     dir.create()?;
     let _lock = dir.lock()?;
     if dir.is_open_to_others() {
-        log::warn!("{} is open to other users; expected mode 0700", dir.path().display());
+        log::warn!(
+            "{} is open to other users; expected mode 0700",
+            dir.path().display()
+        );
     }
     let runtime = crate::runtime().context("the runtime cannot be started")?;
     let ended = runtime.block_on(hold(settings.config, dir, joined));
@@ -46,15 +49,14 @@ pub(crate) fn run(typed: &cli::Start) -> Result<Exit, Failure> {
 }
 
 /// Whether the agent can start at all; all that is wrong is said at once.
-fn check(
-    settings: &Settings,
-    dir: &DataDir,
-) -> Result<Option<(DeviceKey, Membership)>, Failure> {
+fn check(settings: &Settings, dir: &DataDir) -> Result<Option<(DeviceKey, Membership)>, Failure> {
     let shown = dir.path().display();
     match node::stored(dir) {
         Ok(Some((key, membership))) => match membership.address.parse::<Address>() {
             Ok(_) => Ok(Some((key, membership))),
-            Err(error) => Err(Failure::usage(format!("{shown}/node.state: address: {error}"))),
+            Err(error) => Err(Failure::usage(format!(
+                "{shown}/node.state: address: {error}"
+            ))),
         },
         Ok(None) if plan::is_configured(&settings.config) => Ok(None),
         Ok(None) => Err(Failure::usage(format!(
@@ -98,7 +100,12 @@ async fn hold(
             None => return Ok(()),
         },
     };
-    let Membership { node_name, cluster, address, .. } = &node.membership;
+    let Membership {
+        node_name,
+        cluster,
+        address,
+        ..
+    } = &node.membership;
     log::info!("node={node_name} cluster={cluster}");
     let address = match config.cluster {
         Some(configured) => configured,
@@ -106,7 +113,14 @@ async fn hold(
     };
     let labels = config.labels;
     tokio::spawn(watch(labels.clone(), config.command_labels, inputs.clone()));
-    let start = link::Start { node, machine, address, labels, inputs, monotonic };
+    let start = link::Start {
+        node,
+        machine,
+        address,
+        labels,
+        inputs,
+        monotonic,
+    };
     Runner::new(start).run(queue).await;
     Ok(())
 }

@@ -80,7 +80,9 @@ impl DataDir {
         match folder.try_lock() {
             Ok(()) => Ok(Lock { _folder: folder }),
             Err(TryLockError::WouldBlock) => {
-                bail!("another tether-agent uses {shown}; stop it first, or choose another --data-dir")
+                bail!(
+                    "another tether-agent uses {shown}; stop it first, or choose another --data-dir"
+                )
             }
             Err(TryLockError::Error(error)) => {
                 Err(error).with_context(|| format!("cannot lock {shown}"))
@@ -96,7 +98,9 @@ impl DataDir {
     /// The device's key, if there is one.
     pub(crate) fn key(&self) -> anyhow::Result<Option<DeviceKey>> {
         let path = self.0.join(KEY);
-        let Some(bytes) = read(&path)? else { return Ok(None) };
+        let Some(bytes) = read(&path)? else {
+            return Ok(None);
+        };
         let key = DeviceKey::from_pkcs8(bytes).with_context(|| path.display().to_string())?;
         Ok(Some(key))
     }
@@ -109,14 +113,18 @@ impl DataDir {
     /// What the cluster gave, if this device has joined one.
     pub(crate) fn membership(&self) -> anyhow::Result<Option<Membership>> {
         let path = self.0.join(STATE);
-        let Some(bytes) = read(&path)? else { return Ok(None) };
+        let Some(bytes) = read(&path)? else {
+            return Ok(None);
+        };
         let membership = Membership::decode(&bytes).with_context(|| path.display().to_string())?;
         Ok(Some(membership))
     }
 
     /// Stores what the cluster gave.
     pub(crate) fn store_membership(&self, membership: &Membership) -> anyhow::Result<()> {
-        let bytes = membership.encode().context("the state does not fit its file")?;
+        let bytes = membership
+            .encode()
+            .context("the state does not fit its file")?;
         self.write(STATE, &bytes)
     }
 

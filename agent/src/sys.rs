@@ -2,7 +2,10 @@
 //!
 //! `unsafe` is needed where a child process changes its identity between fork and exec, and for
 //! two ioctls; each place says why it is sound.
-#![allow(unsafe_code, reason = "fork hooks and ioctls have no safe form; each says why it is sound")]
+#![allow(
+    unsafe_code,
+    reason = "fork hooks and ioctls have no safe form; each says why it is sound"
+)]
 
 mod account;
 mod pty;

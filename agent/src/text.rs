@@ -2,7 +2,9 @@
 
 /// The text without characters that would move the cursor or start a new log line.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 /// The longest start of `text` that takes at most `most` bytes.

@@ -31,7 +31,9 @@ impl Token {
                 .with_context(|| format!("cannot read the token file {}", path.display()))?
         };
         let token = Self::new(text);
-        token.check().with_context(|| format!("the token file {}", path.display()))?;
+        token
+            .check()
+            .with_context(|| format!("the token file {}", path.display()))?;
         Ok(token)
     }
 

@@ -30,7 +30,9 @@ use pin::PinVerifier;
 /// TLS for a device that knows nothing but the pin.
 pub(crate) fn by_pin(pin: CaPin, now: Duration) -> anyhow::Result<ClientConfig> {
     let verifier = Arc::new(PinVerifier::new(pin));
-    let builder = builder(now)?.dangerous().with_custom_certificate_verifier(verifier);
+    let builder = builder(now)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
     Ok(finish(builder.with_no_client_auth(), ALPN_JOIN))
 }
 
@@ -50,7 +52,9 @@ pub(crate) fn for_link(
 ) -> anyhow::Result<ClientConfig> {
     let chain = vec![CertificateDer::from(membership.certificates.x509.clone())];
     let certified = CertifiedKey::new(chain, key.tls()?);
-    certified.keys_match().context("the X.509 certificate is not for this device's key")?;
+    certified
+        .keys_match()
+        .context("the X.509 certificate is not for this device's key")?;
     let builder = builder(now)?
         .dangerous()
         .with_custom_certificate_verifier(host_ca_only(&membership.trust.host_ca_x509)?);
@@ -76,7 +80,9 @@ fn finish(mut config: ClientConfig, alpn: &[u8]) -> ClientConfig {
 
 fn host_ca_only(host_ca: &[u8]) -> anyhow::Result<Arc<dyn ServerCertVerifier>> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from(host_ca)).context("the host CA's certificate")?;
+    roots
+        .add(CertificateDer::from(host_ca))
+        .context("the host CA's certificate")?;
     let provider = Arc::new(provider::provider(crate::sys::has_aes()));
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()

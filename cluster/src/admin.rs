@@ -141,7 +141,7 @@ impl Admin {
             Request::TokenAdd(token) => self.token_add(token).await,
             Request::TokenList => self.token_list().await,
             Request::TokenRemove { name } => self.token_remove(&name).await,
-            Request::NodeList => Ok(self.proxy.directory.all().iter().map(node_row).collect()),
+            Request::NodeList => Ok(self.node_list()),
             Request::NodeRemove { target } => self.node_remove(&target).await,
             Request::Get { kind, name } => self.get(&kind, name.as_deref()).await,
             Request::Create { resource, force } => self.create(resource, force).await,
@@ -170,6 +170,12 @@ impl Admin {
             "sessions": proxy.sessions.len(),
             "users": proxy.resources.list::<crate::resource::user::UserSpec>().await?.len(),
         }))
+    }
+
+    fn node_list(&self) -> Value {
+        let mut nodes = self.proxy.directory.all();
+        nodes.sort_by(|a, b| a.spec.hostname.cmp(&b.spec.hostname));
+        nodes.iter().map(node_row).collect()
     }
 
     async fn node_remove(&self, target: &str) -> Result<Value, Failure> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use protocol::error::CloseCode;
 use protocol::message::control::ToAgent;
-use quinn::{Endpoint, VarInt};
+use quinn::{Endpoint, EndpointConfig, TokioRuntime, VarInt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
@@ -31,8 +31,8 @@ use crate::proxy::ssh::SshProxy;
 use crate::proxy::tls::Tls;
 use crate::proxy::{Proxy, quic};
 use crate::resource::{ResourceError, Resources, role};
-use crate::store::Backend;
 use crate::store::sqlite::{Options, Sqlite};
+use crate::store::{Backend, Key, StoreError};
 use crate::tunnel::presence::Presence;
 use crate::tunnel::quic::server_config;
 use crate::tunnel::registry::Registry;
@@ -78,7 +78,8 @@ impl Cluster {
         let tls = Tls::new(&authorities, &config.public_host, chain)?;
         let listen = config.listen;
         let tcp = bind(listen).await?;
-        let endpoint = Endpoint::server(server_config(tls.quic()?)?, tcp.local_addr()?)
+        let reset_key = reset_key(&**proxy.resources.backend()).await?;
+        let endpoint = endpoint(&tls, tcp.local_addr()?, &reset_key)
             .with_context(|| format!("cannot listen on UDP {listen}"))?;
         let diag = match config.diag {
             Some(address) => Some(bind(address).await?),
@@ -252,6 +253,35 @@ async fn drain(proxy: &Proxy) {
             _ = poll.tick() => if proxy.sessions.is_empty() { return },
         }
     }
+}
+
+/// The key behind stateless resets (RFC 9000 §10.3). It outlives the process, so that agents of a
+/// cluster that was killed learn from the first answer of the next one that their link is gone.
+async fn reset_key(store: &dyn Backend) -> Result<Vec<u8>> {
+    let key = Key::new(&["proxy", "quic_reset_key"])?;
+    let made = rand::random::<[u8; 32]>().to_vec();
+    match store.create(&key, made.clone(), None).await {
+        Ok(_) => Ok(made),
+        Err(StoreError::Exists { .. }) => Ok(store
+            .get(&key)
+            .await?
+            .context("the reset key vanished")?
+            .value),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn endpoint(tls: &Tls, address: SocketAddr, reset_key: &[u8]) -> Result<Endpoint> {
+    let reset_key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, reset_key);
+    let config = EndpointConfig::new(Arc::new(reset_key));
+    let socket = std::net::UdpSocket::bind(address)?;
+    let server = server_config(tls.quic()?)?;
+    Ok(Endpoint::new(
+        config,
+        Some(server),
+        socket,
+        Arc::new(TokioRuntime),
+    )?)
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener> {

@@ -130,7 +130,17 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for text in ["", ":3080", "a b", "host:", "host:0", "host:99999", "../etc", "[::1", "a/b"] {
+        for text in [
+            "",
+            ":3080",
+            "a b",
+            "host:",
+            "host:0",
+            "host:99999",
+            "../etc",
+            "[::1",
+            "a/b",
+        ] {
             assert!(text.parse::<ProxyAddr>().is_err(), "{text}");
         }
     }

@@ -29,7 +29,11 @@ impl Use {
     /// Uses the agent if one runs.
     pub(crate) fn unless(unwanted: bool) -> Self {
         let runs = std::env::var_os("SSH_AUTH_SOCK").is_some_and(|path| !path.is_empty());
-        if runs && !unwanted { Self::Yes } else { Self::No }
+        if runs && !unwanted {
+            Self::Yes
+        } else {
+            Self::No
+        }
     }
 
     /// The same, by the environment alone.
@@ -45,10 +49,9 @@ impl Use {
 /// Loads the key and its certificate.
 pub(crate) async fn load(agent: Use, entry: &Entry, profile: &Profile) {
     let now = OffsetDateTime::now_utc();
-    let left = profile
-        .session
-        .as_ref()
-        .map_or(0, |session| output::age::between(now, session.expires).as_secs());
+    let left = profile.session.as_ref().map_or(0, |session| {
+        output::age::between(now, session.expires).as_secs()
+    });
     if agent == Use::No || left == 0 {
         return;
     }

@@ -58,7 +58,9 @@ impl Client {
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&verifier) as _);
         let mut tls = match identity {
-            Some(identity) => builder.with_client_auth_cert(identity.chain()?, identity.tls_key()?)?,
+            Some(identity) => {
+                builder.with_client_auth_cert(identity.chain()?, identity.tls_key()?)?
+            }
             None => builder.with_no_client_auth(),
         };
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -83,7 +85,8 @@ impl Client {
     ) -> Result<T> {
         let mut text = Zeroizing::new(Vec::with_capacity(REQUEST_SIZE));
         serde_json::to_writer(&mut *text, body)?;
-        self.exchange(Method::POST, path, Bytes::from_owner(text)).await
+        self.exchange(Method::POST, path, Bytes::from_owner(text))
+            .await
     }
 
     async fn exchange<T: DeserializeOwned>(
@@ -97,7 +100,9 @@ impl Client {
             let stream = self.secure(socket).await?;
             self.converse(stream, method, path, body).await
         });
-        answered.await.map_err(|_| self.unreachable("it does not answer"))?
+        answered
+            .await
+            .map_err(|_| self.unreachable("it does not answer"))?
     }
 
     async fn secure(&self, socket: TcpStream) -> Result<TlsStream<TcpStream>> {
@@ -153,18 +158,28 @@ impl Client {
         response: Response<hyper::body::Incoming>,
     ) -> Result<T> {
         let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map_err(|error| self.unreachable(&error.to_string()))?.to_bytes();
+        let body = Limited::new(response.into_body(), MAX_ANSWER)
+            .collect()
+            .await;
+        let body = body
+            .map_err(|error| self.unreachable(&error.to_string()))?
+            .to_bytes();
         if status != StatusCode::OK {
             return Err(refusal::of_status(status, &body, &self.proxy));
         }
         serde_json::from_slice(&body).context(Failure::new(
             Exit::Other,
-            format!("{} gives an answer that this version of tsh does not know", self.proxy),
+            format!(
+                "{} gives an answer that this version of tsh does not know",
+                self.proxy
+            ),
         ))
     }
 
     fn unreachable(&self, why: &str) -> anyhow::Error {
-        fail(Exit::Unreachable, format!("Cannot talk to {}: {why}.", self.proxy))
+        fail(
+            Exit::Unreachable,
+            format!("Cannot talk to {}: {why}.", self.proxy),
+        )
     }
 }

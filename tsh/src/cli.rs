@@ -43,10 +43,22 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// The cluster's proxy; the one last logged in to, unless given [default port: 3080].
-    #[arg(long, global = true, env = "TSH_PROXY", hide_env_values = true, value_name = "HOST[:PORT]")]
+    #[arg(
+        long,
+        global = true,
+        env = "TSH_PROXY",
+        hide_env_values = true,
+        value_name = "HOST[:PORT]"
+    )]
     pub(crate) proxy: Option<ProxyAddr>,
     /// Name of the Tether user.
-    #[arg(long, global = true, env = "TSH_USER", hide_env_values = true, value_name = "NAME")]
+    #[arg(
+        long,
+        global = true,
+        env = "TSH_USER",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
     pub(crate) user: Option<String>,
     /// Say what happens behind the scenes.
     #[arg(short, long, global = true)]
@@ -209,7 +221,9 @@ mod tests {
     #[test]
     fn login_takes_what_it_needs() {
         let pin = format!("sha256:{}", "0a".repeat(32));
-        let args = ["login", "--proxy", "h", "--user", "ann", "--ca-pin", &pin, "--ttl", "8h"];
+        let args = [
+            "login", "--proxy", "h", "--user", "ann", "--ca-pin", &pin, "--ttl", "8h",
+        ];
         let cli = parse(&args).unwrap();
         let Command::Login(login) = cli.command else {
             panic!("not a login")

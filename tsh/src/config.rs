@@ -45,7 +45,12 @@ struct Config<'a> {
 
 impl Config<'_> {
     fn render(&self) -> String {
-        let Profile { proxy, cluster, user, .. } = self.profile;
+        let Profile {
+            proxy,
+            cluster,
+            user,
+            ..
+        } = self.profile;
         let identity = self.identity();
         let command = self.command();
         let host = &proxy.host;
@@ -87,7 +92,10 @@ impl Config<'_> {
             format!("env TSH_HOME={} ", shell_quoted(home))
         });
         let tsh = shell_quoted(self.tsh);
-        format!("{home}{tsh} proxy ssh --proxy {} %r@%h:%p", self.profile.proxy)
+        format!(
+            "{home}{tsh} proxy ssh --proxy {} %r@%h:%p",
+            self.profile.proxy
+        )
     }
 }
 
@@ -137,7 +145,8 @@ mod tests {
 
     #[test]
     fn nodes_are_reached_through_tsh_and_the_jump_host_is_known() {
-        let identity = "    UserKnownHostsFile \"/home/ann/.tsh/keys/tether.example.com_443/known_hosts\"
+        let identity =
+            "    UserKnownHostsFile \"/home/ann/.tsh/keys/tether.example.com_443/known_hosts\"
     GlobalKnownHostsFile /dev/null
     StrictHostKeyChecking yes
     IdentityFile \"/home/ann/.tsh/keys/tether.example.com_443/key\"
@@ -168,7 +177,10 @@ Host tether.example.com
     #[test]
     fn odd_paths_survive_openssh_and_the_shell() {
         let text = render(Some("/tmp/50%"), "/opt/a$b/\"tsh\"");
-        assert!(text.contains(r#"TSH_HOME="/tmp/50%%" "/opt/a\$b/\"tsh\"" proxy"#), "{text}");
+        assert!(
+            text.contains(r#"TSH_HOME="/tmp/50%%" "/opt/a\$b/\"tsh\"" proxy"#),
+            "{text}"
+        );
         assert!(text.contains("IdentityFile \"/tmp/50%%/keys/"));
     }
 }

@@ -67,27 +67,36 @@ impl Carrier {
 
 /// Dials a node.
 pub(crate) async fn open(user: &LoggedIn, to: &Destination) -> Result<Dialed> {
-    let proxy = &user.profile.proxy;
     let request = frame(to)?;
+    let mut dialed = connect(user).await?;
+    let asked = timeout(REPLY_DEADLINE, ask(&mut dialed.stream, &request)).await;
+    match asked.unwrap_or_else(|_| Err(silent())) {
+        Ok(()) => Ok(dialed),
+        Err(error) => {
+            let error = dialed.explained(error, user);
+            dialed.carrier.close().await;
+            Err(error)
+        }
+    }
+}
+
+async fn connect(user: &LoggedIn) -> Result<Dialed> {
+    let proxy = &user.profile.proxy;
     let addresses = tcp::resolve(proxy).await?;
     let tls = tls::config(user)?;
-    let mut dialed = match quic::connect(proxy, &addresses, &tls).await? {
-        quic::Outcome::Connected(connection) => Dialed {
+    match quic::connect(proxy, &addresses, &tls).await? {
+        quic::Outcome::Connected(connection) => Ok(Dialed {
             stream: Box::new(connection.open(proxy).await?),
             carrier: Carrier::Quic(connection),
-        },
+        }),
         quic::Outcome::Blocked(why) => {
             output::debug(|| format!("QUIC does not get through ({why}); using TCP"));
-            Dialed {
+            Ok(Dialed {
                 stream: Box::new(tls::connect(proxy, tls).await?),
                 carrier: Carrier::Tls,
-            }
+            })
         }
-    };
-    let asked = timeout(REPLY_DEADLINE, ask(&mut dialed.stream, &request)).await;
-    let answered = asked.unwrap_or_else(|_| Err(silent()));
-    answered.map_err(|error| dialed.explained(error, user))?;
-    Ok(dialed)
+    }
 }
 
 impl Dialed {
@@ -96,21 +105,28 @@ impl Dialed {
         let proxy = &user.profile.proxy;
         match (&self.carrier, error.downcast_ref::<std::io::Error>()) {
             (_, None) => error,
-            (Carrier::Quic(connection), Some(broken)) => connection
-                .close_reason()
-                .map_or_else(|| refusal::broken(broken, proxy), |why| refusal::of_quic(&why, proxy)),
+            (Carrier::Quic(connection), Some(broken)) => connection.close_reason().map_or_else(
+                || refusal::broken(broken, proxy),
+                |why| refusal::of_quic(&why, proxy),
+            ),
             (Carrier::Tls, Some(broken)) => refusal::broken(broken, proxy),
         }
     }
 }
 
 fn silent() -> anyhow::Error {
-    fail(Exit::ConnectionLost, "The proxy does not answer. Try again.")
+    fail(
+        Exit::ConnectionLost,
+        "The proxy does not answer. Try again.",
+    )
 }
 
 fn frame(to: &Destination) -> Result<Vec<u8>> {
     let too_long = |what| fail(Exit::Usage, format!("That {what} is too long."));
-    let login = to.login.as_deref().map(|login| Text::new(login).ok_or_else(|| too_long("login")));
+    let login = to
+        .login
+        .as_deref()
+        .map(|login| Text::new(login).ok_or_else(|| too_long("login")));
     let request = ClientRequest::Ssh {
         target: Text::new(&to.node).ok_or_else(|| too_long("name of a node"))?,
         login: login.transpose()?,
@@ -129,7 +145,9 @@ async fn ask(stream: &mut dyn ByteStream, request: &[u8]) -> Result<()> {
         stream.read_exact(&mut body).await?;
         match decode::<DialReply<'_>>(&body) {
             Ok(DialReply::Accepted) => return Ok(()),
-            Ok(DialReply::Refused { reason, text }) => return Err(fail(reason.into(), text.as_str())),
+            Ok(DialReply::Refused { reason, text }) => {
+                return Err(fail(reason.into(), text.as_str()));
+            }
             Err(DecodeError::UnknownVariant) => {}
             Err(error) => return Err(garbled(error)),
         }
@@ -137,7 +155,10 @@ async fn ask(stream: &mut dyn ByteStream, request: &[u8]) -> Result<()> {
 }
 
 fn garbled(error: DecodeError) -> anyhow::Error {
-    fail(Exit::ConnectionLost, format!("The proxy sends what tsh does not understand: {error}."))
+    fail(
+        Exit::ConnectionLost,
+        format!("The proxy sends what tsh does not understand: {error}."),
+    )
 }
 
 #[cfg(test)]

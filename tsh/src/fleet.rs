@@ -37,7 +37,10 @@ pub(crate) async fn list(global: &Global, args: &LsArgs) -> Result<()> {
 }
 
 fn selected(nodes: Vec<Node>, filter: &Filter<'_>) -> Vec<Node> {
-    let mut nodes: Vec<_> = nodes.into_iter().filter(|node| filter.takes(node)).collect();
+    let mut nodes: Vec<_> = nodes
+        .into_iter()
+        .filter(|node| filter.takes(node))
+        .collect();
     nodes.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     nodes
 }
@@ -54,7 +57,11 @@ fn show(nodes: &[Node], args: &LsArgs) -> Result<()> {
         }
         ListFormat::Text => {
             let now = OffsetDateTime::now_utc();
-            let table = if args.verbose { long(nodes, now) } else { short(nodes, now) };
+            let table = if args.verbose {
+                long(nodes, now)
+            } else {
+                short(nodes, now)
+            };
             output::result(&table);
             Ok(())
         }
@@ -71,7 +78,16 @@ fn short(nodes: &[Node], now: OffsetDateTime) -> String {
 
 fn long(nodes: &[Node], now: OffsetDateTime) -> String {
     let mut table = Table::new([
-        "Node", "Status", "Labels", "Id", "Address", "Link", "Agent", "Last seen", "Reason", "Kernel",
+        "Node",
+        "Status",
+        "Labels",
+        "Id",
+        "Address",
+        "Link",
+        "Agent",
+        "Last seen",
+        "Reason",
+        "Kernel",
     ]);
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
     for node in nodes {
@@ -109,7 +125,10 @@ fn link(node: &Node) -> String {
 }
 
 fn labels(node: &Node) -> String {
-    let labels = node.labels.iter().map(|(key, value)| format!("{key}={value}"));
+    let labels = node
+        .labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"));
     labels.collect::<Vec<_>>().join(",")
 }
 
@@ -156,7 +175,15 @@ pub(crate) mod tests {
         node.online = false;
         node.reason = Some("link timed out".into());
         let text = long(&[node], now());
-        for part in ["id-camera", "192.0.2.1:5000", "quic", "0.1.0", "link timed out", "6.1", "1970-01-01T00:00:00Z"] {
+        for part in [
+            "id-camera",
+            "192.0.2.1:5000",
+            "quic",
+            "0.1.0",
+            "link timed out",
+            "6.1",
+            "1970-01-01T00:00:00Z",
+        ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
     }

@@ -18,7 +18,6 @@ use crate::cli::{Global, LoginArgs};
 use crate::error::{Exit, Failure, fail};
 use crate::profile::identity::NewKey;
 use crate::profile::{Home, Identity, Profile, Session, Trusted};
-use crate::trust::mismatch;
 use crate::{agent_keys, output, status};
 
 pub(crate) mod credentials;
@@ -120,14 +119,27 @@ impl<'a> Login<'a> {
             .certified(&answer.ssh_certificate, &answer.x509_certificate)
             .context(senseless())?;
         let bundle = &answer.trust;
-        let trusted = Trusted::new(&bundle.host_ca_x509, &bundle.host_ca_ssh).context(senseless())?;
+        let trusted =
+            Trusted::new(&bundle.host_ca_x509, &bundle.host_ca_ssh).context(senseless())?;
         let told = trusted.pins()?;
         if !told.iter().any(|pin| self.pins.contains(pin)) {
-            return Err(mismatch(&self.proxy, &self.pins, told.first().copied()));
+            return Err(self.two_faced());
         }
         let profile = self.profile(answer);
         self.store(&profile, &trusted, &identity).await?;
         Ok(profile)
+    }
+
+    /// The server that was trusted names another CA than before. This cannot happen to a cluster.
+    fn two_faced(&self) -> anyhow::Error {
+        fail(
+            Exit::Untrusted,
+            format!(
+                "{} names one CA before a login and another one after it. This is not your \
+                 cluster, and it has seen your password: change it, and tell your administrator.",
+                self.proxy
+            ),
+        )
     }
 
     fn profile(&self, answer: &LoginAnswer) -> Profile {
@@ -179,7 +191,15 @@ mod tests {
     #[test]
     fn names_that_would_change_a_configuration_are_refused() {
         assert!(is_name("lab") && is_name("ann.lee@example.com") && is_name("zürich-1"));
-        for wrong in ["", "-lab", "lab\nProxyCommand x", "a b", "a*", "%h", "\"x\""] {
+        for wrong in [
+            "",
+            "-lab",
+            "lab\nProxyCommand x",
+            "a b",
+            "a*",
+            "%h",
+            "\"x\"",
+        ] {
             assert!(!is_name(wrong), "{wrong}");
         }
     }

@@ -49,12 +49,16 @@ fn main() -> ExitCode {
         output::show_debug();
     }
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    let ended = builder.enable_all().build().map_err(Into::into).and_then(|runtime| {
-        let ended = runtime.block_on(run(cli));
-        // Nothing that still runs in the background is worth waiting for.
-        runtime.shutdown_background();
-        ended
-    });
+    let ended = builder
+        .enable_all()
+        .build()
+        .map_err(Into::into)
+        .and_then(|runtime| {
+            let ended = runtime.block_on(run(cli));
+            // Nothing that still runs in the background is worth waiting for.
+            runtime.shutdown_background();
+            ended
+        });
     match ended {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

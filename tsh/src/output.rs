@@ -102,7 +102,13 @@ pub(crate) fn plain(text: &str) -> String {
 fn plain_lines(text: &str) -> String {
     text.chars()
         .filter(|&c| c != '\r')
-        .map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c })
+        .map(|c| {
+            if c.is_control() && c != '\n' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
         .collect()
 }
 

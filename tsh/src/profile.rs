@@ -30,7 +30,7 @@ pub(crate) use identity::Identity;
 pub(crate) use trusted::Trusted;
 
 /// Certificates are taken as expired this long before they are, so that none expires on its way.
-const EXPIRY_MARGIN: std::time::Duration = std::time::Duration::from_secs(5);
+const EXPIRY_MARGIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// The whole directory.
 #[derive(Debug, Clone)]

@@ -72,7 +72,10 @@ async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> Result<()> {
             break;
         }
     }
-    output.finish().await.context("Cannot write to standard output")?;
+    output
+        .finish()
+        .await
+        .context("Cannot write to standard output")?;
     // Whoever reads this must learn that no more comes.
     let _ = nix::unistd::close(nix::libc::STDOUT_FILENO);
     Ok(())

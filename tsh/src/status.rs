@@ -5,12 +5,12 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::agent_keys;
 use crate::cli::{Global, StatusArgs};
 use crate::error::{Exit, fail};
 use crate::login::chosen_proxy;
 use crate::output::{self, Format, age};
 use crate::profile::{Home, Profile, Session};
-use crate::agent_keys;
 
 /// The status for programs.
 #[derive(Debug, Serialize)]
@@ -27,7 +27,12 @@ struct Status<'a> {
 /// `tsh status`
 pub(crate) fn run(global: &Global, args: &StatusArgs) -> Result<()> {
     let home = Home::from_env()?;
-    let out = || fail(Exit::LoggedOut, "You are not logged in. Run: tsh login --proxy HOST:PORT");
+    let out = || {
+        fail(
+            Exit::LoggedOut,
+            "You are not logged in. Run: tsh login --proxy HOST:PORT",
+        )
+    };
     let proxy = chosen_proxy(&home, global).map_err(|_| out())?;
     let profile = home.entry(&proxy).profile()?.ok_or_else(out)?;
     let now = OffsetDateTime::now_utc();
@@ -48,7 +53,11 @@ pub(crate) fn run(global: &Global, args: &StatusArgs) -> Result<()> {
 /// `tsh logout`
 pub(crate) async fn logout(global: &Global) -> Result<()> {
     let home = Home::from_env()?;
-    let Some(proxy) = global.proxy.clone().map_or_else(|| home.current(), |p| Ok(Some(p)))? else {
+    let Some(proxy) = global
+        .proxy
+        .clone()
+        .map_or_else(|| home.current(), |p| Ok(Some(p)))?
+    else {
         output::note("You are not logged in.");
         return Ok(());
     };
@@ -64,14 +73,13 @@ pub(crate) async fn logout(global: &Global) -> Result<()> {
 
 /// The status for people.
 pub(crate) fn describe(profile: &Profile, now: OffsetDateTime) -> String {
-    let valid = profile.session.as_ref().map_or_else(
-        || "logged out".to_owned(),
-        |session| validity(session, now),
-    );
-    let (roles, logins) = profile
+    let valid = profile
         .session
         .as_ref()
-        .map_or_else(Default::default, |s| (s.roles.join(", "), s.logins.join(", ")));
+        .map_or_else(|| "logged out".to_owned(), |session| validity(session, now));
+    let (roles, logins) = profile.session.as_ref().map_or_else(Default::default, |s| {
+        (s.roles.join(", "), s.logins.join(", "))
+    });
     let lines = [
         ("User:", &profile.user),
         ("Cluster:", &profile.cluster),
@@ -81,14 +89,21 @@ pub(crate) fn describe(profile: &Profile, now: OffsetDateTime) -> String {
         ("Valid until:", &valid),
     ];
     lines
-        .map(|(name, value)| format!("{name:<13}{}", output::plain(value)).trim_end().to_owned())
+        .map(|(name, value)| {
+            format!("{name:<13}{}", output::plain(value))
+                .trim_end()
+                .to_owned()
+        })
         .join("\n")
 }
 
 fn validity(session: &Session, now: OffsetDateTime) -> String {
     let until = session.expires.format(&Rfc3339).unwrap_or_default();
     if session.is_valid(now) {
-        format!("{until} (for {})", age::span(age::between(now, session.expires)))
+        format!(
+            "{until} (for {})",
+            age::span(age::between(now, session.expires))
+        )
     } else {
         format!("{until} (expired {})", age::ago(session.expires, now))
     }

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose,
-};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
 use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
 use russh::keys::{Certificate, PrivateKey, PublicKey};
@@ -33,7 +31,10 @@ impl Cas {
     pub(crate) fn new() -> Self {
         let mut params = params(&[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
         let key = KeyPair::generate().unwrap();
         Self {
             ssh: ssh_key(key.public_key_raw()),
@@ -67,7 +68,8 @@ impl Cas {
         let certificate = self.certify(&line.parse().unwrap(), CertType::User, logins);
         let tls_key = KeyPair::generate().unwrap();
         let x509 = params(&[]).signed_by(&tls_key, &self.x509).unwrap();
-        key.certified(&certificate.to_openssh().unwrap(), &x509.pem()).unwrap()
+        key.certified(&certificate.to_openssh().unwrap(), &x509.pem())
+            .unwrap()
     }
 
     fn certify(&self, key: &PublicKey, kind: CertType, principals: &[&str]) -> Certificate {

@@ -123,7 +123,7 @@ pub(crate) fn mismatch(proxy: &ProxyAddr, known: &[CaPin], seen: Option<CaPin>) 
             "WARNING: {proxy} IS NOT THE CLUSTER YOU KNOW. Someone may be between you and it.\n\
              Known CA pin:  {}\n\
              CA pin shown:  {seen}\n\
-             Nothing was sent. If the cluster was set up anew, get its pin from your \
+             No secret was sent. If the cluster was set up anew, get its pin from your \
              administrator and run: tsh login --proxy {proxy} --ca-pin PIN",
             known.join(" or ")
         ),

@@ -163,7 +163,13 @@ mod tests {
 
     #[test]
     fn every_help_has_usage_and_an_example() {
-        for topic in [Topic::Program, Topic::Join, Topic::Start, Topic::Status, Topic::Version] {
+        for topic in [
+            Topic::Program,
+            Topic::Join,
+            Topic::Start,
+            Topic::Status,
+            Topic::Version,
+        ] {
             let text = topic.text();
             assert!(text.contains("\nUsage: tether-agent"), "{topic:?}");
             assert!(text.contains("\nExample:\n  tether-agent "), "{topic:?}");

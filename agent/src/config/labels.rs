@@ -15,7 +15,10 @@ pub(super) fn read(
     reader: &mut Reader<'_>,
 ) -> (BTreeMap<String, String>, Vec<CommandLabel>) {
     let mut labels = BTreeMap::new();
-    for (key, span, value) in fixed.map(|section| section.entries(reader)).unwrap_or_default() {
+    for (key, span, value) in fixed
+        .map(|section| section.entries(reader))
+        .unwrap_or_default()
+    {
         let name = format!("labels.{key}");
         match check_key(&key).and_then(|()| check_value(&value)) {
             Err(error) => reader.wrong(span, &name, error),
@@ -25,9 +28,8 @@ pub(super) fn read(
     }
     let mut chosen: Vec<CommandLabel> = Vec::new();
     for section in commands {
-        let taken = |name: &str| {
-            labels.contains_key(name) || chosen.iter().any(|other| other.name == name)
-        };
+        let taken =
+            |name: &str| labels.contains_key(name) || chosen.iter().any(|other| other.name == name);
         let full = labels.len() + chosen.len() >= MAX_LABELS;
         chosen.extend(command(section, taken, full, reader));
     }
@@ -60,7 +62,11 @@ fn command(
     let command = program(&mut section, reader);
     let period = section.parsed(reader, "period", period::parse);
     section.finish(reader);
-    Some(CommandLabel { name: name?, command: command?, period: period? })
+    Some(CommandLabel {
+        name: name?,
+        command: command?,
+        period: period?,
+    })
 }
 
 fn program(section: &mut Section<'_>, reader: &mut Reader<'_>) -> Option<Vec<String>> {
@@ -77,19 +83,35 @@ mod tests {
     use super::super::parse;
 
     fn problems(text: &str) -> Vec<String> {
-        parse(text).unwrap_err().iter().map(ToString::to_string).collect()
+        parse(text)
+            .unwrap_err()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
     fn wrong_labels_are_named() {
         let long = "x".repeat(257);
         for (text, said) in [
-            ("[labels]\n\"a b\" = \"x\"".to_owned(), "2: labels.a b: expected 1 to 64"),
-            (format!("[labels]\na = \"{long}\""), "2: labels.a: expected at most 256"),
-            ("[labels]\na = 1".to_owned(), "2: labels.a: expected a string, found an integer"),
+            (
+                "[labels]\n\"a b\" = \"x\"".to_owned(),
+                "2: labels.a b: expected 1 to 64",
+            ),
+            (
+                format!("[labels]\na = \"{long}\""),
+                "2: labels.a: expected at most 256",
+            ),
+            (
+                "[labels]\na = 1".to_owned(),
+                "2: labels.a: expected a string, found an integer",
+            ),
         ] {
             let found = problems(&text);
-            assert!(found.len() == 1 && found[0].starts_with(said), "{found:?} / {said}");
+            assert!(
+                found.len() == 1 && found[0].starts_with(said),
+                "{found:?} / {said}"
+            );
         }
     }
 
@@ -101,22 +123,46 @@ mod tests {
             )
         };
         for (text, said) in [
-            (label("\"a b\"", "[\"x\"]", "\"5s\"", ""), "2: command_labels[1].name: expected 1"),
-            (label("\"a\"", "[]", "\"5s\"", ""), "1: command_labels[1].command: missing"),
-            (label("\"a\"", "\"x\"", "\"5s\"", ""), "3: command_labels[1].command: expected an"),
-            (label("\"a\"", "[1]", "\"5s\"", ""), "3: command_labels[1].command: expected a"),
-            (label("\"a\"", "[\"x\"]", "\"1s\"", ""), "4: command_labels[1].period: expected a"),
-            (label("\"a\"", "[\"x\"]", "\"5s\"", "z = 1"), "5: command_labels[1].z: unknown key"),
+            (
+                label("\"a b\"", "[\"x\"]", "\"5s\"", ""),
+                "2: command_labels[1].name: expected 1",
+            ),
+            (
+                label("\"a\"", "[]", "\"5s\"", ""),
+                "1: command_labels[1].command: missing",
+            ),
+            (
+                label("\"a\"", "\"x\"", "\"5s\"", ""),
+                "3: command_labels[1].command: expected an",
+            ),
+            (
+                label("\"a\"", "[1]", "\"5s\"", ""),
+                "3: command_labels[1].command: expected a",
+            ),
+            (
+                label("\"a\"", "[\"x\"]", "\"1s\"", ""),
+                "4: command_labels[1].period: expected a",
+            ),
+            (
+                label("\"a\"", "[\"x\"]", "\"5s\"", "z = 1"),
+                "5: command_labels[1].z: unknown key",
+            ),
         ] {
             let found = problems(&text);
-            assert!(found.len() == 1 && found[0].starts_with(said), "{found:?} / {said}");
+            assert!(
+                found.len() == 1 && found[0].starts_with(said),
+                "{found:?} / {said}"
+            );
         }
     }
 
     #[test]
     fn a_label_is_set_once() {
         let text = "[labels]\na = \"1\"\n[[command_labels]]\nname = \"a\"\ncommand = [\"x\"]\nperiod = \"5s\"\n";
-        assert_eq!(problems(text), ["4: command_labels[1].name: this label is set twice"]);
+        assert_eq!(
+            problems(text),
+            ["4: command_labels[1].name: this label is set twice"]
+        );
     }
 
     #[test]
@@ -128,8 +174,14 @@ mod tests {
         assert!(parse(&text).is_ok());
         let one = "[[command_labels]]\nname = \"a\"\ncommand = [\"x\"]\nperiod = \"5s\"\n";
         let found = problems(&format!("{text}{one}"));
-        assert!(found.len() == 1 && found[0].contains("at most 32"), "{found:?}");
+        assert!(
+            found.len() == 1 && found[0].contains("at most 32"),
+            "{found:?}"
+        );
         let found = problems(&format!("{text}l32 = \"x\"\n"));
-        assert!(found.len() == 1 && found[0].contains("at most 32"), "{found:?}");
+        assert!(
+            found.len() == 1 && found[0].contains("at most 32"),
+            "{found:?}"
+        );
     }
 }

@@ -33,7 +33,16 @@ mod tests {
         for (text, seconds) in [("5s", 5), ("60s", 60), ("5m", 300), ("1h", 3600)] {
             assert_eq!(parse(text), Ok(Duration::from_secs(seconds)));
         }
-        for text in ["", "s", "4s", "60", "+9s", "-5m", "1d", "9999999999999999999h"] {
+        for text in [
+            "",
+            "s",
+            "4s",
+            "60",
+            "+9s",
+            "-5m",
+            "1d",
+            "9999999999999999999h",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -24,7 +24,10 @@ pub(super) struct Section<'t> {
 
 impl<'t> Reader<'t> {
     pub(super) const fn new(text: &'t str) -> Self {
-        Self { text, problems: Vec::new() }
+        Self {
+            text,
+            problems: Vec::new(),
+        }
     }
 
     /// The root table, if the text is TOML at all.
@@ -45,7 +48,11 @@ impl<'t> Reader<'t> {
     pub(super) fn wrong(&mut self, span: Span, key: &str, text: impl Display) {
         let before = self.text.as_bytes().iter().take(span.start);
         let line = 1 + before.filter(|&&byte| byte == b'\n').count();
-        self.problems.push(Problem { line, key: key.to_owned(), text: text.to_string() });
+        self.problems.push(Problem {
+            line,
+            key: key.to_owned(),
+            text: text.to_string(),
+        });
     }
 
     /// `config`, if nothing was wrong.
@@ -60,12 +67,21 @@ impl<'t> Reader<'t> {
 
 impl<'t> Section<'t> {
     const fn new(name: String, span: Span, table: Table<'t>) -> Self {
-        Self { name, span, table, asked: Vec::new() }
+        Self {
+            name,
+            span,
+            table,
+            asked: Vec::new(),
+        }
     }
 
     /// A key of this section as people are told about it.
     pub(super) fn key(&self, key: &str) -> String {
-        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+        if self.name.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.name)
+        }
     }
 
     fn take(&mut self, key: &'static str) -> Option<Value<'t>> {
@@ -83,7 +99,9 @@ impl<'t> Section<'t> {
         let mut value = self.take(key)?;
         let span = value.span;
         let text = text(&mut value, &self.key(key), reader)?;
-        parse(&text).map_err(|error| reader.wrong(span, &self.key(key), error)).ok()
+        parse(&text)
+            .map_err(|error| reader.wrong(span, &self.key(key), error))
+            .ok()
     }
 
     /// A list of texts.
@@ -122,7 +140,9 @@ impl<'t> Section<'t> {
         reader: &mut Reader<'_>,
         key: &'static str,
     ) -> Vec<Section<'t>> {
-        let Some(mut value) = self.take(key) else { return Vec::new() };
+        let Some(mut value) = self.take(key) else {
+            return Vec::new();
+        };
         let name = self.key(key);
         match value.take() {
             ValueInner::Array(list) => list
@@ -139,7 +159,11 @@ impl<'t> Section<'t> {
 
     /// Notes that a key is missing.
     pub(super) fn missing(&self, reader: &mut Reader<'_>, key: &str, wanted: &str) {
-        reader.wrong(self.span, &self.key(key), format!("missing; expected {wanted}"));
+        reader.wrong(
+            self.span,
+            &self.key(key),
+            format!("missing; expected {wanted}"),
+        );
     }
 
     /// Whether the section has the key, asked for or not.
@@ -169,11 +193,7 @@ impl<'t> Section<'t> {
     }
 }
 
-fn section<'t>(
-    mut value: Value<'t>,
-    name: String,
-    reader: &mut Reader<'_>,
-) -> Option<Section<'t>> {
+fn section<'t>(mut value: Value<'t>, name: String, reader: &mut Reader<'_>) -> Option<Section<'t>> {
     match value.take() {
         ValueInner::Table(table) => Some(Section::new(name, value.span, table)),
         other => {

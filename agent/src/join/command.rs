@@ -7,8 +7,8 @@ use protocol::message::control::Refusal;
 
 use super::plan::{self, Plan};
 use super::{JoinError, join};
-use crate::clock;
 use crate::cli::{self, Again};
+use crate::clock;
 use crate::exit::{Exit, Failure};
 use crate::link::transport::{Fault, FaultKind};
 use crate::output;
@@ -131,11 +131,19 @@ mod tests {
     #[test]
     fn a_node_does_not_join_again_unless_forced() {
         let (_folder, dir) = folder();
-        assert_eq!(refuse_if_joined(&dir, Again::Refuse).unwrap(), Duration::ZERO);
+        assert_eq!(
+            refuse_if_joined(&dir, Again::Refuse).unwrap(),
+            Duration::ZERO
+        );
         dir.store_membership(&sample()).unwrap();
         let failure = refuse_if_joined(&dir, Again::Refuse).unwrap_err();
         assert_eq!(failure.exit, Exit::Failed);
-        assert!(failure.error.to_string().contains("already gateway-1 in the cluster lab"));
+        assert!(
+            failure
+                .error
+                .to_string()
+                .contains("already gateway-1 in the cluster lab")
+        );
         assert_eq!(refuse_if_joined(&dir, Again::Force).unwrap(), sample().time);
     }
 

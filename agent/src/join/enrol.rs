@@ -37,17 +37,26 @@ pub(crate) async fn enrol(
             ..Status::of_stopped()
         };
         let attempt = attempt(config, dir, monotonic, backoff.failures());
-        let (reason, at_least) = match meanwhile(queue, || status(LinkStatus::Joining), attempt).await? {
-            Ok(node) => return Some(node),
-            Err(error) => told(error),
-        };
+        let (reason, at_least) =
+            match meanwhile(queue, || status(LinkStatus::Joining), attempt).await? {
+                Ok(node) => return Some(node),
+                Err(error) => told(error),
+            };
         let retry_in = backoff.next_delay(at_least);
-        log::warn!("joining the cluster failed: {reason}; next try in {}", Span(retry_in));
-        last_loss = Some(LastLoss { reason, time: clock::system().max(clock::BUILT) });
+        log::warn!(
+            "joining the cluster failed: {reason}; next try in {}",
+            Span(retry_in)
+        );
+        last_loss = Some(LastLoss {
+            reason,
+            time: clock::system().max(clock::BUILT),
+        });
         let until = monotonic.now().saturating_add(retry_in);
         let waiting = || Status {
             uptime: Some(monotonic.now()),
-            link: LinkStatus::Waiting { retry_in: until.saturating_sub(monotonic.now()) },
+            link: LinkStatus::Waiting {
+                retry_in: until.saturating_sub(monotonic.now()),
+            },
             last_loss: last_loss.clone(),
             ..Status::of_stopped()
         };
@@ -122,8 +131,15 @@ mod tests {
         let (inputs, mut queue) = mpsc::channel(1);
         inputs.send(Input::Stop).await.unwrap();
         let forever = std::future::pending::<()>();
-        assert!(meanwhile(&mut queue, Status::of_stopped, forever).await.is_none());
-        assert_eq!(meanwhile(&mut queue, Status::of_stopped, async { 7 }).await, Some(7));
+        assert!(
+            meanwhile(&mut queue, Status::of_stopped, forever)
+                .await
+                .is_none()
+        );
+        assert_eq!(
+            meanwhile(&mut queue, Status::of_stopped, async { 7 }).await,
+            Some(7)
+        );
     }
 
     #[tokio::test]

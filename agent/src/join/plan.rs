@@ -33,7 +33,11 @@ pub(crate) fn typed(typed: cli::Join, config: &Config, env: Env<'_>) -> Result<P
             (token.is_none(), "--token-file FILE (or TETHER_TOKEN)"),
             (ca_pin.is_none(), "--ca-pin sha256:..."),
         ];
-        let missing: Vec<_> = missing.iter().filter(|(no, _)| *no).map(|(_, name)| *name).collect();
+        let missing: Vec<_> = missing
+            .iter()
+            .filter(|(no, _)| *no)
+            .map(|(_, name)| *name)
+            .collect();
         return Err(Failure::usage(format!(
             "missing: {}\nTry: {}",
             missing.join(", "),
@@ -74,7 +78,10 @@ fn token(typed: &cli::Join, config: &Config, env: Env<'_>) -> Result<Option<Toke
         let from_env = env("TETHER_TOKEN").filter(|_| typed.token_file.is_none());
         from_env.map(|text| Token::new(text.to_string_lossy().into_owned()))
     });
-    let token = match (given, typed.token_file.as_deref().or(config.token_file.as_deref())) {
+    let token = match (
+        given,
+        typed.token_file.as_deref().or(config.token_file.as_deref()),
+    ) {
         (Some(token), _) => token.check().map(|()| Some(token)),
         (None, Some(path)) => read(path).map(Some),
         (None, None) => Ok(None),
@@ -142,8 +149,17 @@ mod tests {
     #[test]
     fn the_environment_can_hold_the_token() {
         let env = |name: &str| (name == "TETHER_TOKEN").then(|| "from env".into());
-        let join = cli::Join { token: None, ..complete() };
-        assert_eq!(typed(join, &Config::default(), &env).unwrap().token.expose(), "from env");
+        let join = cli::Join {
+            token: None,
+            ..complete()
+        };
+        assert_eq!(
+            typed(join, &Config::default(), &env)
+                .unwrap()
+                .token
+                .expose(),
+            "from env"
+        );
     }
 
     #[test]

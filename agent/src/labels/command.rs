@@ -18,7 +18,10 @@ const MAX_OUTPUT: u64 = 4096;
 /// Gives the label's value, or a phrase why there is none.
 pub(super) async fn run(command: &[String], limit: Duration) -> Result<String, String> {
     let mut child = spawn(command).map_err(|error| format!("cannot be started: {error}"))?;
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+    let group = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .map(Pid::from_raw);
     let result = timeout(limit, finish(&mut child)).await;
     // Whatever it started and left behind goes, too.
     if let Some(group) = group {
@@ -31,8 +34,9 @@ pub(super) async fn run(command: &[String], limit: Duration) -> Result<String, S
 }
 
 fn spawn(command: &[String]) -> std::io::Result<Child> {
-    let (program, arguments) =
-        command.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
+    let (program, arguments) = command
+        .split_first()
+        .ok_or(std::io::ErrorKind::InvalidInput)?;
     Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -69,7 +73,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_it_prints_is_the_value() {
-        assert_eq!(sh("echo ' 3 days '; echo noise >&2").await, Ok("3 days".into()));
+        assert_eq!(
+            sh("echo ' 3 days '; echo noise >&2").await,
+            Ok("3 days".into())
+        );
         assert_eq!(sh("yes").await.map(|value| value.len()), Ok(255));
     }
 
@@ -77,7 +84,12 @@ mod tests {
     async fn failures_are_told_apart() {
         assert!(sh("exit 3").await.unwrap_err().contains("exit status: 3"));
         let missing = ["/nonexistent".to_owned()];
-        assert!(run(&missing, TIMEOUT).await.unwrap_err().contains("cannot be started"));
+        assert!(
+            run(&missing, TIMEOUT)
+                .await
+                .unwrap_err()
+                .contains("cannot be started")
+        );
     }
 
     #[tokio::test]
@@ -88,7 +100,11 @@ mod tests {
         let command = ["sh".to_owned(), "-c".to_owned(), script];
         let error = run(&command, Duration::from_millis(500)).await.unwrap_err();
         assert!(error.contains("did not end"), "{error}");
-        let pid: i32 = std::fs::read_to_string(pid).unwrap().trim().parse().unwrap();
+        let pid: i32 = std::fs::read_to_string(pid)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
         // The group is dead once the signal is delivered; the entry may linger until it is reaped.
         let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         while state().contains(") S ") {
@@ -98,6 +114,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_child_left_behind_does_not_hold_the_label_up() {
-        assert_eq!(sh("sleep 60 >/dev/null & echo done").await, Ok("done".into()));
+        assert_eq!(
+            sh("sleep 60 >/dev/null & echo done").await,
+            Ok("done".into())
+        );
     }
 }

@@ -19,8 +19,14 @@ struct Job {
 /// Runs for ever; sends all labels whenever one has changed.
 pub(crate) async fn watch(mut labels: Labels, commands: Vec<CommandLabel>, inputs: Sender<Input>) {
     let now = Instant::now();
-    let mut jobs: Vec<Job> =
-        commands.into_iter().map(|label| Job { label, due: now, failing: false }).collect();
+    let mut jobs: Vec<Job> = commands
+        .into_iter()
+        .map(|label| Job {
+            label,
+            due: now,
+            failing: false,
+        })
+        .collect();
     while let Some(job) = jobs.iter_mut().min_by_key(|job| job.due) {
         sleep_until(job.due).await;
         let changed = job.run(&mut labels, command::TIMEOUT).await;
@@ -58,8 +64,16 @@ mod tests {
 
     fn job(script: &str) -> Job {
         let command = ["sh", "-c", script].map(str::to_owned).into();
-        let label = CommandLabel { name: "l".into(), command, period: Duration::from_secs(5) };
-        Job { label, due: Instant::now(), failing: false }
+        let label = CommandLabel {
+            name: "l".into(),
+            command,
+            period: Duration::from_secs(5),
+        };
+        Job {
+            label,
+            due: Instant::now(),
+            failing: false,
+        }
     }
 
     #[tokio::test]
@@ -84,7 +98,9 @@ mod tests {
         let (inputs, mut changes) = tokio::sync::mpsc::channel(4);
         let labels = [("env".to_owned(), "lab".to_owned())].into();
         let watching = tokio::spawn(watch(labels, vec![job("echo 1").label], inputs));
-        let Some(Input::Labels(labels)) = changes.recv().await else { panic!("no labels") };
+        let Some(Input::Labels(labels)) = changes.recv().await else {
+            panic!("no labels")
+        };
         assert_eq!(labels.len(), 2);
         watching.abort();
     }

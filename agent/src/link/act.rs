@@ -37,7 +37,11 @@ impl Runner {
     pub(super) fn connect(&mut self) {
         self.history.connecting();
         let now = self.node.now();
-        let way = way(&self.node.membership.certificates, now, self.certificate_refused);
+        let way = way(
+            &self.node.membership.certificates,
+            now,
+            self.certificate_refused,
+        );
         log::debug!("connecting by {way:?}");
         let address = self.address.clone();
         let attempt = Attempt::new(way, &self.node, address, self.history.failures());
@@ -85,7 +89,9 @@ impl Runner {
 
     /// Asks for new certificates once it is time.
     pub(super) fn renew(&mut self, now: Duration) {
-        let Some(open) = self.open.as_ref().filter(|_| self.supervisor.is_up()) else { return };
+        let Some(open) = self.open.as_ref().filter(|_| self.supervisor.is_up()) else {
+            return;
+        };
         if self.renewal_wait(now).is_zero() {
             let generation = self.node.membership.certificates.generation;
             open.send(&ToCluster::Renew { generation });
@@ -93,7 +99,13 @@ impl Runner {
         }
     }
 
+    /// How long there is nothing to renew. A device that cannot keep new certificates would show
+    /// old ones after a reboot, and pass for a clone; it asks for none.
     pub(super) fn renewal_wait(&self, now: Duration) -> Duration {
-        self.renewal.wait(&self.node.membership.certificates, self.node.now(), now)
+        if self.node.unsaved().is_some() {
+            return Duration::MAX;
+        }
+        let certificates = &self.node.membership.certificates;
+        self.renewal.wait(certificates, self.node.now(), now)
     }
 }

@@ -25,7 +25,11 @@ pub(super) enum Way {
 /// Chooses the way. A device without a clock may take a certificate for valid that is not, so the
 /// cluster's word counts as much as the date.
 pub(super) fn way(certificates: &HostCertificates, now: Duration, refused: bool) -> Way {
-    if refused || now >= certificates.not_after { Way::Return } else { Way::Link }
+    if refused || now >= certificates.not_after {
+        Way::Return
+    } else {
+        Way::Link
+    }
 }
 
 /// All that an attempt needs, so that it borrows nothing.
@@ -55,7 +59,11 @@ impl Attempt {
         Ok(match way {
             Way::Link => {
                 let tls = Box::new(trust::for_link(&node.membership, &node.key, now)?);
-                Self::Link { address, tls, failures }
+                Self::Link {
+                    address,
+                    tls,
+                    failures,
+                }
             }
             Way::Return => Self::Return {
                 address,
@@ -69,25 +77,29 @@ impl Attempt {
 
     pub(super) async fn run(self) -> News {
         match self {
-            Self::Link { address, tls, failures } => {
-                link(&address, &tls, failures).await.unwrap_or_else(News::Ended)
-            }
-            Self::Return { address, membership, key, now, failures } => {
-                match join::come_back(&address, &membership, &key, now, failures).await {
-                    Ok(given) => News::CameBack(Box::new(given)),
-                    Err(JoinError::Refused { reason, text }) => News::TurnedAway { reason, text },
-                    Err(JoinError::Fault(fault)) => News::Ended(fault),
-                }
-            }
+            Self::Link {
+                address,
+                tls,
+                failures,
+            } => link(&address, &tls, failures)
+                .await
+                .unwrap_or_else(News::Ended),
+            Self::Return {
+                address,
+                membership,
+                key,
+                now,
+                failures,
+            } => match join::come_back(&address, &membership, &key, now, failures).await {
+                Ok(given) => News::CameBack(Box::new(given)),
+                Err(JoinError::Refused { reason, text }) => News::TurnedAway { reason, text },
+                Err(JoinError::Fault(fault)) => News::Ended(fault),
+            },
         }
     }
 }
 
-async fn link(
-    address: &Address,
-    tls: &rustls::ClientConfig,
-    failures: u32,
-) -> Result<News, Fault> {
+async fn link(address: &Address, tls: &rustls::ClientConfig, failures: u32) -> Result<News, Fault> {
     let transport = connect(address, tls, failures).await?;
     let control = transport.open().await?;
     Ok(News::Opened { transport, control })

@@ -24,7 +24,8 @@ pub(crate) async fn connect(
 ) -> Result<Arc<dyn Transport>, Fault> {
     let addresses = in_turn(resolve(address).await?, failures);
     // A little less than the supervisor allows, so that its reason is not a mere time-out.
-    let share = (CONNECT_TIMEOUT - Duration::from_secs(1)) / u32::try_from(addresses.len()).unwrap_or(MAX_TRIES).max(1);
+    let share = (CONNECT_TIMEOUT - Duration::from_secs(1))
+        / u32::try_from(addresses.len()).unwrap_or(MAX_TRIES).max(1);
     let mut last = Fault::new(FaultKind::Unreachable, "the cluster's name has no address");
     for to in addresses {
         log::debug!("connecting to {to}");
@@ -54,7 +55,10 @@ async fn resolve(address: &Address) -> Result<Vec<SocketAddr>, Fault> {
 /// The addresses for one attempt, in the resolver's order but starting one later each time.
 fn in_turn(mut all: Vec<SocketAddr>, failures: u32) -> Vec<SocketAddr> {
     let most = usize::try_from(MAX_TRIES).unwrap_or(usize::MAX);
-    if let Some(turn) = usize::try_from(failures).unwrap_or(0).checked_rem(all.len()) {
+    if let Some(turn) = usize::try_from(failures)
+        .unwrap_or(0)
+        .checked_rem(all.len())
+    {
         all.rotate_left(turn);
     }
     all.truncate(most);

@@ -45,17 +45,30 @@ impl Open {
         attempt: u32,
         inputs: &mpsc::Sender<Input>,
     ) -> Self {
-        let Stream { reader, writer, delivered } = control;
+        let Stream {
+            reader,
+            writer,
+            delivered,
+        } = control;
         let (outgoing, queue) = mpsc::channel(OUTGOING);
         let writer = tokio::spawn(async move {
             write(writer, queue).await;
             delivered.await;
         });
-        let news = Outlet { attempt, inputs: inputs.clone() };
+        let news = Outlet {
+            attempt,
+            inputs: inputs.clone(),
+        };
         let reading = tokio::spawn(read(reader, Arc::clone(&transport), news.clone()));
         let dials = tokio::spawn(dial::accept(Arc::clone(&transport), news));
         let tasks = [reading.abort_handle(), dials.abort_handle()];
-        Self { transport, outgoing, writer, tasks, heard: 0 }
+        Self {
+            transport,
+            outgoing,
+            writer,
+            tasks,
+            heard: 0,
+        }
     }
 
     /// Queues a message.
@@ -117,7 +130,13 @@ impl Outlet {
 
     pub(super) async fn send(&self, news: News) {
         // Nobody listens any more only when the agent ends.
-        let _ = self.inputs.send(Input::Connection { attempt: self.attempt, news }).await;
+        let _ = self
+            .inputs
+            .send(Input::Connection {
+                attempt: self.attempt,
+                news,
+            })
+            .await;
     }
 }
 
@@ -129,7 +148,8 @@ async fn read(mut reader: Reader, transport: Arc<dyn Transport>, news: Outlet) {
         }
     };
     // The connection knows better than the stream why it ended.
-    news.send(News::Ended(transport.ended().unwrap_or(fault))).await;
+    news.send(News::Ended(transport.ended().unwrap_or(fault)))
+        .await;
 }
 
 async fn write(mut writer: super::transport::Writer, mut queue: mpsc::Receiver<Vec<u8>>) {

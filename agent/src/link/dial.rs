@@ -58,11 +58,23 @@ async fn receive(mut stream: Stream, news: Outlet) {
     };
     match read.and_then(|body| understand(&body)) {
         Ok(Some((dial, time_s))) => {
-            news.send(News::Dialled(Box::new(Request { dial, time_s, stream }))).await;
+            news.send(News::Dialled(Box::new(Request {
+                dial,
+                time_s,
+                stream,
+            })))
+            .await;
         }
         Ok(None) => {
             let text = "This node's agent is too old for that; update it.".to_owned();
-            refuse(stream, &Refused { reason: DialRefusal::Internal, text }).await;
+            refuse(
+                stream,
+                &Refused {
+                    reason: DialRefusal::Internal,
+                    text,
+                },
+            )
+            .await;
         }
         Err(fault) if fault.kind == FaultKind::Misbehaved => news.send(News::Ended(fault)).await,
         Err(fault) => log::debug!("a dial was given up: {fault}"),
@@ -74,9 +86,10 @@ fn understand(body: &[u8]) -> Result<Option<(ssh::Dial, u64)>, Fault> {
     match decode::<LinkRequest<'_>>(body) {
         Ok(LinkRequest::Ssh(header)) => Ok(Some((dial(&header), header.time_s))),
         Err(protocol::error::DecodeError::UnknownVariant) => Ok(None),
-        Err(error) => {
-            Err(Fault::new(FaultKind::Misbehaved, format!("the cluster's dial: {error}")))
-        }
+        Err(error) => Err(Fault::new(
+            FaultKind::Misbehaved,
+            format!("the cluster's dial: {error}"),
+        )),
     }
 }
 
@@ -86,7 +99,11 @@ fn dial(header: &DialHeader<'_>) -> ssh::Dial {
         session_id: header.session_id,
         user: header.user.as_str().to_owned(),
         fingerprint: Fingerprint(header.fingerprint),
-        logins: header.logins.iter().map(|login| login.as_str().to_owned()).collect(),
+        logins: header
+            .logins
+            .iter()
+            .map(|login| login.as_str().to_owned())
+            .collect(),
         permits: header.permits,
         client_addr: header.client_addr.as_str().to_owned(),
         idle_timeout: seconds(header.idle_timeout_s),
@@ -102,14 +119,20 @@ pub(super) fn admit(
 ) -> Result<(), Refused> {
     if sessions >= MAX_SESSIONS {
         let text = format!("This node serves {MAX_SESSIONS} sessions already; try again later.");
-        return Err(Refused { reason: DialRefusal::Busy, text });
+        return Err(Refused {
+            reason: DialRefusal::Busy,
+            text,
+        });
     }
     match only_login {
         Some(only) if !logins.iter().any(|login| login == only) => {
             let text = format!(
                 "The agent on this node does not run as root: the only login it offers is {only}."
             );
-            Err(Refused { reason: DialRefusal::LoginUnavailable, text })
+            Err(Refused {
+                reason: DialRefusal::LoginUnavailable,
+                text,
+            })
         }
         _ => Ok(()),
     }
@@ -117,7 +140,10 @@ pub(super) fn admit(
 
 /// Turns a dial down.
 pub(super) async fn refuse(mut stream: Stream, refused: &Refused) {
-    let reply = DialReply::Refused { reason: refused.reason, text: Text::cut(&refused.text) };
+    let reply = DialReply::Refused {
+        reason: refused.reason,
+        text: Text::cut(&refused.text),
+    };
     let sent = async {
         if let Ok(frame) = frame::encode(&reply)
             && stream.writer.write_all(&frame).await.is_ok()
@@ -136,8 +162,14 @@ pub(super) async fn serve(
     now: Duration,
     shutdown: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let Stream { reader, mut writer, delivered } = request.stream;
-    writer.write_all(&frame::encode(&DialReply::Accepted)?).await?;
+    let Stream {
+        reader,
+        mut writer,
+        delivered,
+    } = request.stream;
+    writer
+        .write_all(&frame::encode(&DialReply::Accepted)?)
+        .await?;
     // The SSH server drops the stream when it is done, and dropping ends it.
     let stream = tokio::io::join(reader, writer);
     let served = ssh::serve(host, stream, request.dial, now, shutdown).await;
@@ -177,7 +209,10 @@ mod tests {
     #[test]
     fn a_newer_request_is_no_misbehaviour_but_garbage_is() {
         assert!(understand(&[99, 1, 2]).unwrap().is_none());
-        assert_eq!(understand(&[0, 1]).err().unwrap().kind, FaultKind::Misbehaved);
+        assert_eq!(
+            understand(&[0, 1]).err().unwrap().kind,
+            FaultKind::Misbehaved
+        );
     }
 
     #[test]
@@ -185,7 +220,10 @@ mod tests {
         let logins = ["root".to_owned(), "ann".to_owned()];
         assert_eq!(admit(0, None, &logins), Ok(()));
         assert_eq!(admit(31, Some("ann"), &logins), Ok(()));
-        assert_eq!(admit(32, None, &logins).unwrap_err().reason, DialRefusal::Busy);
+        assert_eq!(
+            admit(32, None, &logins).unwrap_err().reason,
+            DialRefusal::Busy
+        );
         let refused = admit(0, Some("bob"), &logins).unwrap_err();
         assert_eq!(refused.reason, DialRefusal::LoginUnavailable);
         assert!(refused.text.contains("bob"));

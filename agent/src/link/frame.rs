@@ -9,8 +9,8 @@ use super::transport::{Fault, FaultKind};
 pub(crate) async fn read(reader: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Fault> {
     let mut header = [0; HEADER];
     reader.read_exact(&mut header).await.map_err(ended)?;
-    let length =
-        body_length(header).map_err(|error| Fault::new(FaultKind::Misbehaved, error.to_string()))?;
+    let length = body_length(header)
+        .map_err(|error| Fault::new(FaultKind::Misbehaved, error.to_string()))?;
     let mut body = vec![0; length];
     reader.read_exact(&mut body).await.map_err(ended)?;
     Ok(body)
@@ -19,7 +19,9 @@ pub(crate) async fn read(reader: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8
 /// Lays a message out as a frame.
 pub(crate) fn encode(message: &impl serde::Serialize) -> Result<Vec<u8>, Fault> {
     let mut buffer = vec![0; HEADER + MAX_FRAME];
-    let length = protocol::message::encode(message, &mut buffer).map_err(Fault::local)?.len();
+    let length = protocol::message::encode(message, &mut buffer)
+        .map_err(Fault::local)?
+        .len();
     buffer.truncate(length);
     Ok(buffer)
 }
@@ -44,10 +46,16 @@ mod tests {
         let bytes = [one, two].concat();
         let mut bytes = bytes.as_slice();
         let body = read(&mut bytes).await.unwrap();
-        assert_eq!(protocol::message::decode(&body), Ok(ToCluster::Heartbeat { seq: 7 }));
+        assert_eq!(
+            protocol::message::decode(&body),
+            Ok(ToCluster::Heartbeat { seq: 7 })
+        );
         let body = read(&mut bytes).await.unwrap();
         assert_eq!(protocol::message::decode(&body), Ok(ToCluster::Goodbye));
-        assert_eq!(read(&mut bytes).await.unwrap_err().kind, FaultKind::Closed(None));
+        assert_eq!(
+            read(&mut bytes).await.unwrap_err().kind,
+            FaultKind::Closed(None)
+        );
     }
 
     #[tokio::test]

@@ -62,7 +62,10 @@ impl Runner {
 
     /// With new certificates, the same attempt goes on to the link.
     fn came_back(&mut self, given: Membership) {
-        log::info!("new certificates, generation={}", given.certificates.generation);
+        log::info!(
+            "new certificates, generation={}",
+            given.certificates.generation
+        );
         self.certificate_refused = false;
         self.node.come_back(given);
         self.show_host();
@@ -75,7 +78,14 @@ impl Runner {
         self.supervisor.handle_connected(now);
         self.act(now);
         let text = Text::cut(text);
-        self.refused(&ToAgent::Refused { reason, retry_after_s: 0, text }, now);
+        self.refused(
+            &ToAgent::Refused {
+                reason,
+                retry_after_s: 0,
+                text,
+            },
+            now,
+        );
     }
 
     fn frame(&mut self, body: &[u8], now: Duration) {
@@ -107,7 +117,10 @@ impl Runner {
 
     fn welcome(&mut self, welcome: &Welcome<'_>) -> anyhow::Result<()> {
         let spoken = SPOKEN.oldest..=SPOKEN.newest;
-        anyhow::ensure!(spoken.contains(&welcome.version), "a version that was not offered");
+        anyhow::ensure!(
+            spoken.contains(&welcome.version),
+            "a version that was not offered"
+        );
         self.node.learn_time(welcome.time_s);
         self.node.learn_names(&welcome.cluster, &welcome.node_name);
         Ok(())
@@ -131,11 +144,19 @@ impl Runner {
 
     /// A Hello is refused, or a renewal on a link that stays.
     fn refused(&mut self, message: &ToAgent<'_>, now: Duration) {
-        let ToAgent::Refused { retry_after_s, text, .. } = message else { return };
+        let ToAgent::Refused {
+            retry_after_s,
+            text,
+            ..
+        } = message
+        else {
+            return;
+        };
         let text = plain(text);
         if self.supervisor.is_up() {
             log::warn!("the cluster refused to renew the certificates: {text}");
-            self.renewal.refused(Duration::from_secs(u64::from(*retry_after_s)), now);
+            self.renewal
+                .refused(Duration::from_secs(u64::from(*retry_after_s)), now);
         } else {
             self.history.because(&text);
         }
@@ -157,7 +178,9 @@ impl Runner {
     pub(super) fn send_labels(&mut self) {
         if self.supervisor.is_up() && self.labels != self.labels_sent {
             self.labels_sent.clone_from(&self.labels);
-            self.send(&ToCluster::LabelsChanged(labels::message(&self.labels_sent)));
+            self.send(&ToCluster::LabelsChanged(labels::message(
+                &self.labels_sent,
+            )));
         }
     }
 

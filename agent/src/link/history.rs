@@ -55,14 +55,19 @@ impl History {
     pub(super) fn down(&mut self, loss: Loss, retry_in: Duration, wall: Duration, now: Duration) {
         let reason = reason(loss, self.because.take());
         self.log(loss, &reason, retry_in);
-        self.phase = Phase::Waiting { until: now.saturating_add(retry_in) };
+        self.phase = Phase::Waiting {
+            until: now.saturating_add(retry_in),
+        };
         self.last_loss = Some(LastLoss { reason, time: wall });
         self.failures = self.failures.saturating_add(1);
     }
 
     fn log(&self, loss: Loss, reason: &str, retry_in: Duration) {
         let known = self.failures > 0
-            && self.last_loss.as_ref().is_some_and(|last| last.reason == reason);
+            && self
+                .last_loss
+                .as_ref()
+                .is_some_and(|last| last.reason == reason);
         let level = match loss {
             _ if known => log::Level::Debug,
             Loss::Refused(Refusal::Busy | Refusal::Internal) => log::Level::Info,
@@ -94,9 +99,9 @@ impl History {
                     received: traffic.received,
                 }
             }
-            (Phase::Waiting { until }, _) => {
-                LinkStatus::Waiting { retry_in: until.saturating_sub(now) }
-            }
+            (Phase::Waiting { until }, _) => LinkStatus::Waiting {
+                retry_in: until.saturating_sub(now),
+            },
             _ => LinkStatus::Connecting,
         }
     }
@@ -104,6 +109,10 @@ impl History {
 
 /// One phrase for the loss, with what is known beyond it.
 fn reason(loss: Loss, because: Option<String>) -> String {
+    // The way it ended says all.
+    if let (Loss::Closed, Some(because)) = (loss, &because) {
+        return because.clone();
+    }
     let loss = match loss {
         Loss::ConnectFailed => "cannot connect",
         Loss::ConnectTimedOut => "no answer to the handshake in time",
@@ -152,7 +161,10 @@ mod tests {
         let last = history.last_loss().unwrap();
         assert_eq!(last.reason, "cannot connect: no route to host");
         assert_eq!(last.time, s(1_700_000_000));
-        assert_eq!(history.link(None, s(11)), LinkStatus::Waiting { retry_in: s(3) });
+        assert_eq!(
+            history.link(None, s(11)),
+            LinkStatus::Waiting { retry_in: s(3) }
+        );
         assert_eq!(history.failures(), 1);
     }
 
@@ -162,7 +174,10 @@ mod tests {
         history.because("old");
         history.connecting();
         history.down(Loss::Silent, s(1), s(0), s(0));
-        assert_eq!(history.last_loss().unwrap().reason, "the cluster no longer answers");
+        assert_eq!(
+            history.last_loss().unwrap().reason,
+            "the cluster no longer answers"
+        );
     }
 
     #[test]

@@ -35,7 +35,10 @@ pub(crate) enum Input {
 /// What happened to a connection.
 pub(crate) enum News {
     /// It is open, and so is its control stream.
-    Opened { transport: Arc<dyn Transport>, control: Stream },
+    Opened {
+        transport: Arc<dyn Transport>,
+        control: Stream,
+    },
     /// It could not be opened, or has ended.
     Ended(Fault),
     /// The cluster gave new certificates to a node that was away too long.

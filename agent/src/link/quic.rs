@@ -35,10 +35,14 @@ pub(super) struct Quic {
 /// Opens a connection to one address.
 pub(super) async fn connect(to: SocketAddr, tls: rustls::ClientConfig) -> Result<Quic, Fault> {
     let endpoint = endpoint(to)?;
-    let connecting =
-        endpoint.connect_with(config(tls)?, to, SERVER_NAME).map_err(Fault::local)?;
+    let connecting = endpoint
+        .connect_with(config(tls)?, to, SERVER_NAME)
+        .map_err(Fault::local)?;
     let connection = connecting.await.map_err(|error| fault::of(&error))?;
-    Ok(Quic { connection, endpoint })
+    Ok(Quic {
+        connection,
+        endpoint,
+    })
 }
 
 fn endpoint(to: SocketAddr) -> Result<Endpoint, Fault> {
@@ -57,7 +61,9 @@ fn config(tls: rustls::ClientConfig) -> Result<ClientConfig, Fault> {
     let crypto = QuicClientConfig::try_from(tls).map_err(Fault::local)?;
     let mut transport = quinn::TransportConfig::default();
     transport
-        .max_idle_timeout(Some(IdleTimeout::try_from(IDLE_TIMEOUT).map_err(Fault::local)?))
+        .max_idle_timeout(Some(
+            IdleTimeout::try_from(IDLE_TIMEOUT).map_err(Fault::local)?,
+        ))
         // The supervisor's heartbeats keep the link alive, and a second clock would cost packets.
         .keep_alive_interval(None)
         .max_concurrent_bidi_streams(VarInt::from_u32(MAX_DIALS))
@@ -78,18 +84,28 @@ impl Transport for Quic {
 
     fn open(&self) -> Pending<'_, Result<Stream, Fault>> {
         Box::pin(async {
-            self.connection.open_bi().await.map(stream).map_err(|error| fault::of(&error))
+            self.connection
+                .open_bi()
+                .await
+                .map(stream)
+                .map_err(|error| fault::of(&error))
         })
     }
 
     fn accept(&self) -> Pending<'_, Result<Stream, Fault>> {
         Box::pin(async {
-            self.connection.accept_bi().await.map(stream).map_err(|error| fault::of(&error))
+            self.connection
+                .accept_bi()
+                .await
+                .map(stream)
+                .map_err(|error| fault::of(&error))
         })
     }
 
     fn ended(&self) -> Option<Fault> {
-        self.connection.close_reason().map(|error| fault::of(&error))
+        self.connection
+            .close_reason()
+            .map(|error| fault::of(&error))
     }
 
     fn exported(&self) -> Result<[u8; EXPORTED], Fault> {
@@ -124,5 +140,9 @@ fn stream((writer, reader): (SendStream, RecvStream)) -> Stream {
     let delivered = Box::pin(async move {
         let _ = stopped.await;
     });
-    Stream { reader: Box::new(reader), writer: Box::new(writer), delivered }
+    Stream {
+        reader: Box::new(reader),
+        writer: Box::new(writer),
+        delivered,
+    }
 }

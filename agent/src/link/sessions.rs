@@ -22,7 +22,13 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) fn new(inputs: mpsc::Sender<Input>, only_login: Option<String>) -> Self {
-        Self { count: 0, only_login, host: None, shutdown: watch::Sender::new(false), inputs }
+        Self {
+            count: 0,
+            only_login,
+            host: None,
+            shutdown: watch::Sender::new(false),
+            inputs,
+        }
     }
 
     pub(super) const fn count(&self) -> usize {

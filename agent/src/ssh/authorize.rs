@@ -63,17 +63,44 @@ impl Door<'_> {
     /// The first reason against it.
     pub(super) fn admit(&self, login: &str, certificate: &Certificate) -> Result<(), Refusal> {
         let unless = |fine: bool, refusal| if fine { Ok(()) } else { Err(refusal) };
-        unless(certificate.cert_type() == CertType::User, Refusal::NotForUsers)?;
-        unless(certificate.signature_key() == self.user_ca, Refusal::OtherCa)?;
-        unless(self.now.as_secs() >= certificate.valid_after(), Refusal::NotYetValid)?;
-        unless(self.now.as_secs() < certificate.valid_before(), Refusal::Expired)?;
-        unless(certificate.critical_options().is_empty(), Refusal::UnknownCriticalOption)?;
+        unless(
+            certificate.cert_type() == CertType::User,
+            Refusal::NotForUsers,
+        )?;
+        unless(
+            certificate.signature_key() == self.user_ca,
+            Refusal::OtherCa,
+        )?;
+        unless(
+            self.now.as_secs() >= certificate.valid_after(),
+            Refusal::NotYetValid,
+        )?;
+        unless(
+            self.now.as_secs() < certificate.valid_before(),
+            Refusal::Expired,
+        )?;
+        unless(
+            certificate.critical_options().is_empty(),
+            Refusal::UnknownCriticalOption,
+        )?;
         // An empty list means "anybody" in OpenSSH; here it means nobody.
-        let named = certificate.valid_principals().iter().any(|principal| principal == login);
+        let named = certificate
+            .valid_principals()
+            .iter()
+            .any(|principal| principal == login);
         unless(named, Refusal::LoginNotInCertificate)?;
-        unless(self.logins.iter().any(|allowed| allowed == login), Refusal::LoginNotAllowedByProxy)?;
-        unless(fingerprint(certificate) == self.fingerprint.0, Refusal::OtherKeyThanProxySaw)?;
-        unless(self.only_login.is_none_or(|only| only == login), Refusal::LoginNotOnOffer)
+        unless(
+            self.logins.iter().any(|allowed| allowed == login),
+            Refusal::LoginNotAllowedByProxy,
+        )?;
+        unless(
+            fingerprint(certificate) == self.fingerprint.0,
+            Refusal::OtherKeyThanProxySaw,
+        )?;
+        unless(
+            self.only_login.is_none_or(|only| only == login),
+            Refusal::LoginNotOnOffer,
+        )
     }
 }
 
@@ -110,18 +137,44 @@ mod tests {
         };
         assert_eq!(door.admit("ann", &plain), Ok(()));
         for (certificate, login, refusal) in [
-            (good(&|w| w.cert_type = CertType::Host), "ann", Refusal::NotForUsers),
-            (issue::certificate(&other, &issue::Wanted::new(&user, &["ann"], NOW)), "ann", Refusal::OtherCa),
-            (good(&|w| w.valid = (1_000_001, 1_000_100)), "ann", Refusal::NotYetValid),
+            (
+                good(&|w| w.cert_type = CertType::Host),
+                "ann",
+                Refusal::NotForUsers,
+            ),
+            (
+                issue::certificate(&other, &issue::Wanted::new(&user, &["ann"], NOW)),
+                "ann",
+                Refusal::OtherCa,
+            ),
+            (
+                good(&|w| w.valid = (1_000_001, 1_000_100)),
+                "ann",
+                Refusal::NotYetValid,
+            ),
             (good(&|w| w.valid = (0, 1_000_000)), "ann", Refusal::Expired),
-            (good(&|w| w.critical = Some("force-command")), "ann", Refusal::UnknownCriticalOption),
+            (
+                good(&|w| w.critical = Some("force-command")),
+                "ann",
+                Refusal::UnknownCriticalOption,
+            ),
             (plain.clone(), "bob", Refusal::LoginNotInCertificate),
             (plain.clone(), "root", Refusal::LoginNotAllowedByProxy),
-            (issue::certificate(&ca, &issue::Wanted::new(&key(), &["ann"], NOW)), "ann", Refusal::OtherKeyThanProxySaw),
+            (
+                issue::certificate(&ca, &issue::Wanted::new(&key(), &["ann"], NOW)),
+                "ann",
+                Refusal::OtherKeyThanProxySaw,
+            ),
         ] {
             assert_eq!(door.admit(login, &certificate), Err(refusal));
         }
-        let offers_bob = Door { only_login: Some("bob"), ..door };
-        assert_eq!(offers_bob.admit("ann", &plain), Err(Refusal::LoginNotOnOffer));
+        let offers_bob = Door {
+            only_login: Some("bob"),
+            ..door
+        };
+        assert_eq!(
+            offers_bob.admit("ann", &plain),
+            Err(Refusal::LoginNotOnOffer)
+        );
     }
 }

@@ -19,12 +19,15 @@ pub(super) struct Wished(Vec<(String, String)>);
 impl Wished {
     /// Takes a variable, or says that it is not allowed.
     pub(super) fn set(&mut self, name: &str, value: &str) -> bool {
-        let allowed = ALLOWED.iter().any(|pattern| match pattern.strip_suffix('*') {
-            Some(start) => name.starts_with(start),
-            None => name == *pattern,
-        });
+        let allowed = ALLOWED
+            .iter()
+            .any(|pattern| match pattern.strip_suffix('*') {
+                Some(start) => name.starts_with(start),
+                None => name == *pattern,
+            });
         let plain = |text: &str| text.len() <= LONGEST && !text.contains('\0');
-        let fits = allowed && self.0.len() < MOST && plain(name) && !name.contains('=') && plain(value);
+        let fits =
+            allowed && self.0.len() < MOST && plain(name) && !name.contains('=') && plain(value);
         if fits {
             self.0.push((name.to_owned(), value.to_owned()));
         }
@@ -33,7 +36,11 @@ impl Wished {
 }
 
 /// All variables of a program's environment.
-pub(super) fn complete(account: &Account, dial: &Dial, wished: &Wished) -> Vec<(OsString, OsString)> {
+pub(super) fn complete(
+    account: &Account,
+    dial: &Dial,
+    wished: &Wished,
+) -> Vec<(OsString, OsString)> {
     let path = if account.uid == 0 {
         "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     } else {
@@ -46,17 +53,31 @@ pub(super) fn complete(account: &Account, dial: &Dial, wished: &Wished) -> Vec<(
         ("SHELL".into(), account.shell.clone().into()),
         ("PATH".into(), path.into()),
         // As sshd(8): address and port of the client, then of the server, which has none here.
-        ("SSH_CLIENT".into(), format!("{} 0", dial.client_addr).into()),
-        ("SSH_CONNECTION".into(), format!("{} 127.0.0.1 0", dial.client_addr).into()),
+        (
+            "SSH_CLIENT".into(),
+            format!("{} 0", dial.client_addr).into(),
+        ),
+        (
+            "SSH_CONNECTION".into(),
+            format!("{} 127.0.0.1 0", dial.client_addr).into(),
+        ),
         ("TETHER_USER".into(), dial.user.clone().into()),
         ("TETHER_SESSION_ID".into(), session_id(dial).into()),
     ];
-    all.extend(wished.0.iter().map(|(name, value)| (name.into(), value.into())));
+    all.extend(
+        wished
+            .0
+            .iter()
+            .map(|(name, value)| (name.into(), value.into())),
+    );
     all
 }
 
 fn session_id(dial: &Dial) -> String {
-    dial.session_id.iter().map(|byte| format!("{byte:02x}")).collect()
+    dial.session_id
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 #[cfg(test)]

@@ -46,7 +46,10 @@ impl Input {
 
     /// Nobody will read any more: drops what is queued and whatever comes.
     pub(super) fn discard(&self) {
-        *self.lock() = State { ended: true, ..State::default() };
+        *self.lock() = State {
+            ended: true,
+            ..State::default()
+        };
     }
 
     /// The next bytes; `None` once there is nothing left and nothing to come.

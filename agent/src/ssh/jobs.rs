@@ -57,7 +57,10 @@ pub(super) fn start(
     let terminal = match wanted {
         Some(wanted) => Some(on_terminal(&mut command, account, wanted)?),
         None => {
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
             None
         }
     };
@@ -76,7 +79,10 @@ fn on_terminal(
     apply(&wanted.modes, &mut termios);
     tcsetattr(&pty.slave, SetArg::TCSANOW, &termios)?;
     command.env("TERM", &wanted.term).env("SSH_TTY", &pty.path);
-    command.stdin(pty.slave.try_clone()?).stdout(pty.slave.try_clone()?).stderr(pty.slave);
+    command
+        .stdin(pty.slave.try_clone()?)
+        .stdout(pty.slave.try_clone()?)
+        .stderr(pty.slave);
     sys::watch(pty.master)
 }
 

@@ -38,7 +38,10 @@ pub(super) struct Progress {
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { authenticated: AtomicBool::new(false), last: Mutex::new(Instant::now()) }
+        Self {
+            authenticated: AtomicBool::new(false),
+            last: Mutex::new(Instant::now()),
+        }
     }
 }
 
@@ -58,7 +61,9 @@ impl Progress {
 
     /// Returns after silence of this length.
     pub(super) async fn idle_for(&self, limit: Option<Duration>) {
-        let Some(limit) = limit else { return std::future::pending().await };
+        let Some(limit) = limit else {
+            return std::future::pending().await;
+        };
         loop {
             let end = *self.last.lock().unwrap_or_else(PoisonError::into_inner) + limit;
             if Instant::now() >= end {
@@ -94,7 +99,14 @@ struct Open {
 
 impl Server {
     pub(super) fn new(host: Arc<Host>, dial: Dial, now: Duration, progress: Arc<Progress>) -> Self {
-        Self { host, dial, now, progress, account: None, channels: HashMap::new() }
+        Self {
+            host,
+            dial,
+            now,
+            progress,
+            account: None,
+            channels: HashMap::new(),
+        }
     }
 
     fn authorize(&self, login: &str, certificate: &Certificate) -> Result<Account, String> {
@@ -105,7 +117,8 @@ impl Server {
             only_login: self.host.only_login.as_deref(),
             now: self.now,
         };
-        door.admit(login, certificate).map_err(|refusal| refusal.to_string())?;
+        door.admit(login, certificate)
+            .map_err(|refusal| refusal.to_string())?;
         Account::find(login).ok_or_else(|| format!("there is no OS user {login:?} here"))
     }
 
@@ -114,10 +127,20 @@ impl Server {
         let (Some(account), true) = (&self.account, permitted) else {
             return Ok(connection.channel_failure(id)?);
         };
-        let Some(open) = self.channels.get_mut(&id) else { return Ok(()) };
+        let Some(open) = self.channels.get_mut(&id) else {
+            return Ok(());
+        };
         // RFC 4254 §6.5: one program a channel.
-        let Some(channel) = open.write.take() else { return Ok(connection.channel_failure(id)?) };
-        let job = match start(what, account, &self.dial, &open.wished, open.wanted.as_ref()) {
+        let Some(channel) = open.write.take() else {
+            return Ok(connection.channel_failure(id)?);
+        };
+        let job = match start(
+            what,
+            account,
+            &self.dial,
+            &open.wished,
+            open.wanted.as_ref(),
+        ) {
             Ok(job) => job,
             Err(error) => {
                 let shell = account.shell.display();
@@ -129,12 +152,22 @@ impl Server {
                 return Ok(connection.close(id)?);
             }
         };
-        open.group = job.child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
-        open.terminal = job.terminal.as_ref().and_then(|t| t.as_fd().try_clone_to_owned().ok());
+        open.group = job
+            .child
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .map(Pid::from_raw);
+        open.terminal = job
+            .terminal
+            .as_ref()
+            .and_then(|t| t.as_fd().try_clone_to_owned().ok());
         connection.channel_success(id)?;
         let session = Session {
             job,
-            output: Output { channel, progress: Arc::clone(&self.progress) },
+            output: Output {
+                channel,
+                progress: Arc::clone(&self.progress),
+            },
             handle: connection.handle(),
             input: Arc::clone(&open.input),
             open: open.open.subscribe(),
@@ -207,8 +240,17 @@ impl Handler for Server {
         match self.channels.get_mut(&id) {
             Some(open) if plain && self.dial.permits.allows(Permits::PTY) => {
                 let modes = modes.iter().take(MAX_MODES).copied().collect();
-                let size = Size { columns, rows, width, height };
-                open.wanted = Some(Wanted { term: term.to_owned(), size, modes });
+                let size = Size {
+                    columns,
+                    rows,
+                    width,
+                    height,
+                };
+                open.wanted = Some(Wanted {
+                    term: term.to_owned(),
+                    size,
+                    modes,
+                });
                 Ok(connection.channel_success(id)?)
             }
             _ => Ok(connection.channel_failure(id)?),
@@ -222,8 +264,15 @@ impl Handler for Server {
         value: &str,
         connection: &mut Connection,
     ) -> Result<()> {
-        let taken = self.channels.get_mut(&id).is_some_and(|open| open.wished.set(name, value));
-        if taken { Ok(connection.channel_success(id)?) } else { Ok(connection.channel_failure(id)?) }
+        let taken = self
+            .channels
+            .get_mut(&id)
+            .is_some_and(|open| open.wished.set(name, value));
+        if taken {
+            Ok(connection.channel_success(id)?)
+        } else {
+            Ok(connection.channel_failure(id)?)
+        }
     }
 
     async fn shell_request(&mut self, id: ChannelId, connection: &mut Connection) -> Result<()> {
@@ -257,8 +306,21 @@ impl Handler for Server {
         height: u32,
         _connection: &mut Connection,
     ) -> Result<()> {
-        if let Some(terminal) = self.channels.get(&id).and_then(|open| open.terminal.as_ref()) {
-            sys::resize(terminal, Size { columns, rows, width, height }.into())?;
+        if let Some(terminal) = self
+            .channels
+            .get(&id)
+            .and_then(|open| open.terminal.as_ref())
+        {
+            sys::resize(
+                terminal,
+                Size {
+                    columns,
+                    rows,
+                    width,
+                    height,
+                }
+                .into(),
+            )?;
         }
         Ok(())
     }
@@ -294,7 +356,11 @@ impl Handler for Server {
 
     /// One window serves all channels of a connection: the fullest queue decides.
     fn adjust_window(&mut self, _: ChannelId, _: u32) -> u32 {
-        self.channels.values().map(|open| open.input.window()).min().unwrap_or(WINDOW)
+        self.channels
+            .values()
+            .map(|open| open.input.window())
+            .min()
+            .unwrap_or(WINDOW)
     }
 }
 

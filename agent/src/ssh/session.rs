@@ -68,11 +68,19 @@ impl Session {
     }
 
     async fn pump_pipes(&mut self) -> io::Result<ExitStatus> {
-        let Child { stdin, stdout, stderr, .. } = &mut self.job.child;
+        let Child {
+            stdin,
+            stdout,
+            stderr,
+            ..
+        } = &mut self.job.child;
         let (stdin, stdout, stderr) = (stdin.take(), stdout.take(), stderr.take());
         // As sshd: the session lasts until both pipes are closed, also by grandchildren.
         let output = async {
-            tokio::join!(self.output.copy(stdout, None), self.output.copy(stderr, Some(STDERR)));
+            tokio::join!(
+                self.output.copy(stdout, None),
+                self.output.copy(stderr, Some(STDERR))
+            );
         };
         tokio::select! {
             () = output => {}
@@ -104,7 +112,13 @@ impl Session {
             Some(number) => {
                 let id = channel.id();
                 let core = status.core_dumped();
-                let told = self.handle.exit_signal_request(id, name(number), core, String::new(), String::new());
+                let told = self.handle.exit_signal_request(
+                    id,
+                    name(number),
+                    core,
+                    String::new(),
+                    String::new(),
+                );
                 told.await.ok();
             }
             None => {
@@ -186,7 +200,9 @@ async fn feed_terminal(input: &Input, master: &AsyncFd<OwnedFd>) {
     while let Some(chunk) = input.next().await {
         let mut rest = chunk.as_slice();
         while !rest.is_empty() {
-            let Ok(mut ready) = master.writable().await else { break };
+            let Ok(mut ready) = master.writable().await else {
+                break;
+            };
             match ready.try_io(|fd| Ok(nix::unistd::write(fd.get_ref(), rest)?)) {
                 Ok(Ok(written)) => rest = rest.get(written..).unwrap_or_default(),
                 Ok(Err(_)) => break,
@@ -213,7 +229,10 @@ async fn hang_up(job: &mut Job) {
         killpg(Pid::from_raw(pid), Signal::SIGHUP).ok();
         killpg(Pid::from_raw(pid), Signal::SIGCONT).ok();
     }
-    if tokio::time::timeout(HANG_UP, job.child.wait()).await.is_err() {
+    if tokio::time::timeout(HANG_UP, job.child.wait())
+        .await
+        .is_err()
+    {
         log::info!("a program ignored its hang-up and is killed");
         job.child.kill().await.ok();
     }

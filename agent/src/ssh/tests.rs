@@ -1,1 +1,462 @@
-//! tests
+//! The whole server against a real client, in one process: russh on both ends.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use protocol::identity::Fingerprint;
+use protocol::message::dial::Permits;
+use russh::client::{self, Handle};
+use russh::keys::ssh_key::HashAlg;
+use russh::keys::ssh_key::private::Ed25519Keypair;
+use russh::keys::{Certificate, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use russh::{Channel, ChannelMsg};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::{Dial, Host, serve};
+
+/// Longer than anything here takes on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A user CA.
+pub(super) struct Ca(PrivateKey);
+
+impl Ca {
+    pub(super) fn new() -> Self {
+        Self(key())
+    }
+
+    pub(super) fn public(&self) -> russh::keys::ssh_key::public::KeyData {
+        self.0.public_key().key_data().clone()
+    }
+}
+
+pub(super) fn key() -> PrivateKey {
+    let mut seed = [0; 32];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut seed).unwrap();
+    PrivateKey::from(Ed25519Keypair::from_seed(&seed))
+}
+
+pub(super) mod issue {
+    use std::time::Duration;
+
+    use russh::keys::ssh_key::certificate::{Builder, CertType};
+    use russh::keys::{Certificate, PrivateKey};
+
+    pub(in super::super) struct Wanted<'a> {
+        pub(in super::super) key: &'a PrivateKey,
+        pub(in super::super) principals: Vec<&'a str>,
+        pub(in super::super) cert_type: CertType,
+        pub(in super::super) valid: (u64, u64),
+        pub(in super::super) critical: Option<&'a str>,
+    }
+
+    impl<'a> Wanted<'a> {
+        pub(in super::super) fn new(
+            key: &'a PrivateKey,
+            principals: &[&'a str],
+            now: Duration,
+        ) -> Self {
+            let valid = (0, now.as_secs() + 3600);
+            let principals = principals.to_vec();
+            Self {
+                key,
+                principals,
+                cert_type: CertType::User,
+                valid,
+                critical: None,
+            }
+        }
+    }
+
+    pub(in super::super) fn certificate(ca: &super::Ca, wanted: &Wanted<'_>) -> Certificate {
+        let (after, before) = wanted.valid;
+        let mut builder = Builder::new([7; 16], wanted.key.public_key(), after, before).unwrap();
+        builder
+            .cert_type(wanted.cert_type)
+            .unwrap()
+            .key_id("operator")
+            .unwrap();
+        for principal in &wanted.principals {
+            builder.valid_principal(*principal).unwrap();
+        }
+        if let Some(option) = wanted.critical {
+            builder.critical_option(option, "x").unwrap();
+        }
+        builder.sign(&ca.0).unwrap()
+    }
+}
+
+fn me() -> String {
+    nix::unistd::User::from_uid(nix::unistd::geteuid())
+        .unwrap()
+        .unwrap()
+        .name
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
+}
+
+struct Anybody;
+
+impl client::Handler for Anybody {
+    type Error = russh::Error;
+
+    async fn check_server_key(
+        &mut self,
+        key: &PublicKeyOrCertificate,
+    ) -> Result<bool, russh::Error> {
+        Ok(key.certificate().is_some())
+    }
+}
+
+/// A device and a user with a certificate for it.
+struct Scene {
+    ca: Ca,
+    user: PrivateKey,
+    dial: Dial,
+    now: Duration,
+    _stop: watch::Sender<bool>,
+    shutdown: watch::Receiver<bool>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (stop, shutdown) = watch::channel(false);
+        let user = key();
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(user.public_key().fingerprint(HashAlg::Sha256).as_bytes());
+        let dial = Dial {
+            session_id: [7; 16],
+            user: "operator".into(),
+            fingerprint: Fingerprint(fingerprint),
+            logins: vec![me()],
+            permits: Permits::ALL,
+            client_addr: "192.0.2.7 50000".into(),
+            idle_timeout: None,
+            max_session: None,
+        };
+        Self {
+            ca: Ca::new(),
+            user,
+            dial,
+            now: now(),
+            _stop: stop,
+            shutdown,
+        }
+    }
+
+    fn certificate(&self) -> Certificate {
+        let me = me();
+        issue::certificate(&self.ca, &issue::Wanted::new(&self.user, &[&me], now()))
+    }
+
+    /// Connects, and serves in the background.
+    async fn connect(self) -> (Handle<Anybody>, PrivateKey, Certificate) {
+        let host_key = key();
+        let mut wanted = issue::Wanted::new(&host_key, &["gateway-1"], now());
+        wanted.cert_type = russh::keys::ssh_key::certificate::CertType::Host;
+        let host = Host {
+            certificate: issue::certificate(&self.ca, &wanted),
+            key: host_key.clone(),
+            user_ca: self.ca.public(),
+            only_login: None,
+        };
+        let certificate = self.certificate();
+        let Self {
+            user,
+            dial,
+            now,
+            shutdown,
+            _stop,
+            ..
+        } = self;
+        // More than both windows: russh's client stops reading while it writes, which `tsh` and
+        // OpenSSH do not.
+        let (near, far) = tokio::io::duplex(8 << 20);
+        tokio::spawn(async move {
+            let _stop = _stop;
+            serve(Arc::new(host), far, dial, now, shutdown).await.ok();
+        });
+        let mut config = client::Config::default();
+        config.preferred.host_key_certificates = vec![russh::keys::Algorithm::Ed25519].into();
+        let handle = client::connect_stream(Arc::new(config), near, Anybody)
+            .await
+            .unwrap();
+        (handle, user, certificate)
+    }
+
+    async fn log_in(self) -> Handle<Anybody> {
+        let (mut handle, user, certificate) = self.connect().await;
+        let done = handle
+            .authenticate_openssh_cert(me(), Arc::new(user), certificate)
+            .await;
+        assert!(done.unwrap().success());
+        handle
+    }
+}
+
+/// What a command printed, and how it ended.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Ran {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    status: Option<u32>,
+    signal: Option<String>,
+}
+
+async fn collect(channel: &mut Channel<client::Msg>) -> Ran {
+    let mut ran = Ran::default();
+    let all = async {
+        while let Some(message) = channel.wait().await {
+            match message {
+                ChannelMsg::Data { data } => ran.stdout.extend(&data),
+                ChannelMsg::ExtendedData { data, .. } => ran.stderr.extend(&data),
+                ChannelMsg::ExitStatus { exit_status } => ran.status = Some(exit_status),
+                ChannelMsg::ExitSignal { signal_name, .. } => {
+                    ran.signal = Some(format!("{signal_name:?}"))
+                }
+                _ => {}
+            }
+        }
+    };
+    timeout(LIMIT, all).await.expect("the channel ends");
+    ran
+}
+
+async fn run(handle: &Handle<Anybody>, command: &str) -> Ran {
+    let mut channel = handle.channel_open_session().await.unwrap();
+    channel.exec(true, command).await.unwrap();
+    channel.eof().await.unwrap();
+    collect(&mut channel).await
+}
+
+#[tokio::test]
+async fn a_command_runs_with_its_streams_apart_and_its_status_told() {
+    let handle = Scene::new().log_in().await;
+    let ran = run(&handle, "echo out; echo err >&2; exit 7").await;
+    let expect = Ran {
+        stdout: b"out\n".into(),
+        stderr: b"err\n".into(),
+        status: Some(7),
+        signal: None,
+    };
+    assert_eq!(ran, expect);
+    let killed = run(&handle, "kill -KILL $$").await;
+    assert_eq!(
+        (killed.status, killed.signal.as_deref()),
+        (None, Some("KILL"))
+    );
+}
+
+#[tokio::test]
+async fn eight_mebibytes_go_both_ways_at_once_unchanged() {
+    let handle = Scene::new().log_in().await;
+    let sent: Vec<u8> = (0..2u32 << 20)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
+    let channel = handle.channel_open_session().await.unwrap();
+    channel.exec(true, "cat").await.unwrap();
+    let (mut read, write) = channel.split();
+    let bytes = sent.clone();
+    let send = async move {
+        write.data_bytes(bytes).await.unwrap();
+        write.eof().await.unwrap();
+    };
+    let receive = async move {
+        let mut got: Vec<u8> = Vec::new();
+        while let Some(message) = read.wait().await {
+            if let ChannelMsg::Data { data } = message {
+                got.extend(&data);
+            }
+        }
+        got
+    };
+    let (_, got) = timeout(LIMIT, async { tokio::join!(send, receive) })
+        .await
+        .expect("no standstill");
+    assert!(got == sent, "{} of {} bytes", got.len(), sent.len());
+}
+
+#[tokio::test]
+async fn a_shell_on_a_terminal_knows_its_size_and_kind() {
+    let handle = Scene::new().log_in().await;
+    let mut channel = handle.channel_open_session().await.unwrap();
+    channel
+        .request_pty(true, "vt220", 97, 31, 0, 0, &[])
+        .await
+        .unwrap();
+    channel
+        .exec(true, "stty size; echo $TERM; test -t 0 && echo terminal")
+        .await
+        .unwrap();
+    let ran = collect(&mut channel).await;
+    assert_eq!(
+        String::from_utf8_lossy(&ran.stdout),
+        "31 97\r\nvt220\r\nterminal\r\n"
+    );
+    assert_eq!(ran.status, Some(0));
+}
+
+#[tokio::test]
+async fn a_window_change_reaches_the_program() {
+    let handle = Scene::new().log_in().await;
+    let mut channel = handle.channel_open_session().await.unwrap();
+    channel
+        .request_pty(true, "xterm", 80, 24, 0, 0, &[])
+        .await
+        .unwrap();
+    channel
+        .exec(
+            true,
+            "trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.1; done",
+        )
+        .await
+        .unwrap();
+    let mut seen = Vec::new();
+    let ready = async {
+        while !String::from_utf8_lossy(&seen).contains("ready") {
+            if let Some(ChannelMsg::Data { data }) = channel.wait().await {
+                seen.extend(&data);
+            }
+        }
+    };
+    timeout(LIMIT, ready).await.unwrap();
+    channel.window_change(120, 50, 0, 0).await.unwrap();
+    let ran = collect(&mut channel).await;
+    assert!(
+        String::from_utf8_lossy(&ran.stdout).contains("50 120"),
+        "{ran:?}"
+    );
+}
+
+#[tokio::test]
+async fn only_listed_variables_get_into_a_clean_environment() {
+    let handle = Scene::new().log_in().await;
+    let mut channel = handle.channel_open_session().await.unwrap();
+    channel.set_env(false, "LC_TIME", "C.UTF-8").await.unwrap();
+    channel
+        .set_env(false, "LD_LIBRARY_PATH", "/evil")
+        .await
+        .unwrap();
+    channel.exec(true, "env").await.unwrap();
+    let ran = collect(&mut channel).await;
+    let env = String::from_utf8(ran.stdout).unwrap();
+    for line in [
+        "LC_TIME=C.UTF-8",
+        "TETHER_USER=operator",
+        "SSH_CLIENT=192.0.2.7 50000 0",
+    ] {
+        assert!(env.lines().any(|l| l == line), "{line} in {env}");
+    }
+    for name in ["LD_LIBRARY_PATH", "CARGO_MANIFEST_DIR"] {
+        assert!(!env.contains(&format!("{name}=")), "{name} in {env}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_no_fitting_certificate_stays_out() {
+    // A plain key.
+    let (mut handle, user, _) = Scene::new().connect().await;
+    let key = PrivateKeyWithHashAlg::new(Arc::new(user), None);
+    assert!(
+        !handle
+            .authenticate_publickey(me(), key)
+            .await
+            .unwrap()
+            .success()
+    );
+    // The clock of the cluster says it is over.
+    let mut scene = Scene::new();
+    scene.now = now() + Duration::from_secs(7200);
+    let (mut handle, user, certificate) = scene.connect().await;
+    let done = handle
+        .authenticate_openssh_cert(me(), Arc::new(user), certificate)
+        .await;
+    assert!(!done.unwrap().success());
+    // The proxy allowed other logins, or saw another key.
+    for change in [
+        (|scene: &mut Scene| scene.dial.logins = vec!["somebody".into()]) as fn(&mut Scene),
+        |scene: &mut Scene| scene.dial.fingerprint = Fingerprint([0; 32]),
+    ] {
+        let mut scene = Scene::new();
+        change(&mut scene);
+        let (mut handle, user, certificate) = scene.connect().await;
+        let done = handle
+            .authenticate_openssh_cert(me(), Arc::new(user), certificate)
+            .await;
+        assert!(!done.unwrap().success());
+    }
+}
+
+#[tokio::test]
+async fn what_the_proxy_did_not_permit_is_refused() {
+    let mut scene = Scene::new();
+    scene.dial.permits = Permits::SESSION;
+    let handle = scene.log_in().await;
+    let mut channel = handle.channel_open_session().await.unwrap();
+    channel
+        .request_pty(true, "xterm", 80, 24, 0, 0, &[])
+        .await
+        .unwrap();
+    assert!(matches!(
+        timeout(LIMIT, channel.wait()).await.unwrap(),
+        Some(ChannelMsg::Failure)
+    ));
+    assert!(
+        handle
+            .channel_open_direct_tcpip("127.0.0.1", 22, "127.0.0.1", 1)
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn more_channels_than_allowed_are_refused() {
+    let handle = Scene::new().log_in().await;
+    let mut open = Vec::new();
+    for _ in 0..16 {
+        open.push(handle.channel_open_session().await.unwrap());
+    }
+    assert!(handle.channel_open_session().await.is_err());
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_takes_its_programs_along() {
+    let handle = Scene::new().log_in().await;
+    let mut channel = handle.channel_open_session().await.unwrap();
+    channel
+        .exec(true, "sleep 1000 & echo $! $$; wait")
+        .await
+        .unwrap();
+    let pids = loop {
+        if let Some(ChannelMsg::Data { data }) = timeout(LIMIT, channel.wait()).await.unwrap() {
+            break String::from_utf8(data.to_vec()).unwrap();
+        }
+    };
+    drop((channel, handle));
+    for pid in pids.split_whitespace() {
+        // A zombie is gone too: whoever reaps it is not ours to wait for.
+        let gone = || {
+            std::fs::read_to_string(format!("/proc/{pid}/stat"))
+                .map_or(true, |s| s.contains(") Z "))
+        };
+        timeout(LIMIT, async {
+            while !gone() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .unwrap_or_else(|_| panic!("{pid} is still there"));
+    }
+}
+
+#[tokio::test]
+async fn an_idle_session_ends_at_its_limit() {
+    let mut scene = Scene::new();
+    scene.dial.idle_timeout = Some(Duration::from_millis(300));
+    let handle = scene.log_in().await;
+    let ran = run(&handle, "sleep 1000").await;
+    assert_eq!(ran.status, None);
+}

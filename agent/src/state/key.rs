@@ -68,7 +68,10 @@ impl DeviceKey {
 
     /// The key as SSH uses it.
     pub(crate) fn ssh(&self) -> anyhow::Result<russh::keys::PrivateKey> {
-        let seed = self.pkcs8.get(SEED).and_then(|seed| <&[u8; 32]>::try_from(seed).ok());
+        let seed = self
+            .pkcs8
+            .get(SEED)
+            .and_then(|seed| <&[u8; 32]>::try_from(seed).ok());
         let seed = seed.context("the device's key has no seed")?;
         Ok(Ed25519Keypair::from_seed(seed).into())
     }
@@ -89,7 +92,10 @@ mod tests {
     fn tls_and_ssh_use_the_same_key() {
         let key = DeviceKey::generate().unwrap();
         let ssh = key.ssh().unwrap();
-        assert_eq!(ssh.public_key().key_data().ed25519().unwrap().0, key.public());
+        assert_eq!(
+            ssh.public_key().key_data().ed25519().unwrap().0,
+            key.public()
+        );
         let tls = key.tls().unwrap();
         let spki = tls.public_key().unwrap();
         assert!(spki.as_ref().ends_with(&key.public()));

@@ -124,15 +124,17 @@ impl Membership {
     /// Reads the file's bytes.
     pub(crate) fn decode(bytes: &[u8]) -> anyhow::Result<Self> {
         const TORN: &str = "the file is damaged or not complete";
-        let (body, sum) =
-            bytes.split_last_chunk::<SHA256_OUTPUT_LEN>().context(TORN)?;
+        let (body, sum) = bytes
+            .split_last_chunk::<SHA256_OUTPUT_LEN>()
+            .context(TORN)?;
         ensure!(digest(&SHA256, body).as_ref() == sum, TORN);
         let Some(body) = body.strip_prefix(MAGIC) else {
             bail!("a layout this agent does not know; was it written by a newer one?")
         };
         let (length, body) = body.split_first_chunk().context(TORN)?;
-        let (address, frame) =
-            body.split_at_checked(usize::from(u16::from_be_bytes(*length))).context(TORN)?;
+        let (address, frame) = body
+            .split_at_checked(usize::from(u16::from_be_bytes(*length)))
+            .context(TORN)?;
         let address = std::str::from_utf8(address).context(TORN)?.to_owned();
         let (header, body) = frame.split_first_chunk().context(TORN)?;
         ensure!(body_length(*header)? == body.len(), TORN);
@@ -181,7 +183,10 @@ pub(crate) mod tests {
     fn a_file_torn_at_any_byte_is_noticed() {
         let bytes = sample().encode().unwrap();
         for length in 0..bytes.len() {
-            assert!(Membership::decode(&bytes[..length]).is_err(), "{length} bytes");
+            assert!(
+                Membership::decode(&bytes[..length]).is_err(),
+                "{length} bytes"
+            );
         }
     }
 

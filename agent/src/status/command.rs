@@ -23,7 +23,10 @@ pub(crate) fn run(typed: &cli::Status) -> Result<Exit, Failure> {
             Ok(Exit::Ok)
         }
         Err(error) if is_absent(error.kind()) => {
-            output::print(&render::render(&stopped(&dir, &settings.config), typed.format));
+            output::print(&render::render(
+                &stopped(&dir, &settings.config),
+                typed.format,
+            ));
             Ok(Exit::Failed)
         }
         Err(error) => {
@@ -44,10 +47,10 @@ fn stopped(dir: &DataDir, config: &Config) -> Status {
     match node::stored(dir) {
         Ok(Some((_, membership))) => {
             let now = clock::system().max(clock::BUILT).max(membership.time);
-            let address = config.cluster.as_ref().map_or_else(
-                || membership.address.clone(),
-                ToString::to_string,
-            );
+            let address = config
+                .cluster
+                .as_ref()
+                .map_or_else(|| membership.address.clone(), ToString::to_string);
             status.node = Some(NodeStatus::new(&membership, address, now));
         }
         Ok(None) => {}

@@ -163,8 +163,14 @@ mod tests {
         Value::Map(vec![
             ("name", Value::text("a: b")),
             ("none", Value::Null),
-            ("map", Value::Map(vec![("n", Value::Number(7)), ("yes", Value::Bool(true))])),
-            ("list", Value::List(vec![Value::text("x"), Value::text("y")])),
+            (
+                "map",
+                Value::Map(vec![("n", Value::Number(7)), ("yes", Value::Bool(true))]),
+            ),
+            (
+                "list",
+                Value::List(vec![Value::text("x"), Value::text("y")]),
+            ),
             ("empty", Value::List(Vec::new())),
             ("bare", Value::Map(Vec::new())),
         ])

@@ -25,7 +25,10 @@ fn text(status: &Status) -> String {
     }
     lines.push(("link", link(&status.link)));
     if let LinkStatus::Up { sent, received, .. } = status.link {
-        lines.push(("traffic", format!("{sent} bytes sent, {received} bytes received")));
+        lines.push((
+            "traffic",
+            format!("{sent} bytes sent, {received} bytes received"),
+        ));
     }
     if let Some(LastLoss { reason, time }) = &status.last_loss {
         lines.push(("last loss", format!("{reason}, at {}", Utc(*time))));
@@ -34,10 +37,21 @@ fn text(status: &Status) -> String {
         lines.push(("sessions", status.sessions.to_string()));
     }
     if let Some(login) = &status.only_login {
-        lines.push(("logins", format!("only {login}, since the agent does not run as root")));
+        lines.push((
+            "logins",
+            format!("only {login}, since the agent does not run as root"),
+        ));
     }
-    lines.extend(status.problems.iter().map(|problem| ("problem", problem.clone())));
-    lines.iter().map(|(name, said)| format!("{:<13}{said}\n", format!("{name}:"))).collect()
+    lines.extend(
+        status
+            .problems
+            .iter()
+            .map(|problem| ("problem", problem.clone())),
+    );
+    lines
+        .iter()
+        .map(|(name, said)| format!("{:<13}{said}\n", format!("{name}:")))
+        .collect()
 }
 
 fn agent(status: &Status) -> String {
@@ -53,7 +67,10 @@ fn certificate(node: &NodeStatus) -> String {
         return format!("generation {}, expired since {until}", node.generation);
     }
     let renewal = Utc(node.renewal);
-    format!("generation {}, valid until {until}, renewal due {renewal}", node.generation)
+    format!(
+        "generation {}, valid until {until}, renewal due {renewal}",
+        node.generation
+    )
 }
 
 fn link(link: &LinkStatus) -> String {
@@ -62,8 +79,17 @@ fn link(link: &LinkStatus) -> String {
         LinkStatus::Joining => "joining the cluster".to_owned(),
         LinkStatus::Waiting { retry_in } => format!("waiting, next try in {}", Span(*retry_in)),
         LinkStatus::Connecting => "connecting".to_owned(),
-        LinkStatus::Up { transport, since, lasting, .. } => {
-            format!("up since {} ({}) over {transport}", Utc(*since), Span(*lasting))
+        LinkStatus::Up {
+            transport,
+            since,
+            lasting,
+            ..
+        } => {
+            format!(
+                "up since {} ({}) over {transport}",
+                Utc(*since),
+                Span(*lasting)
+            )
         }
     }
 }
@@ -71,7 +97,10 @@ fn link(link: &LinkStatus) -> String {
 fn value(status: &Status) -> Value {
     let node = status.node.as_ref();
     let name = |node: &NodeStatus| {
-        Value::Map(vec![("name", Value::text(&node.name)), ("id", Value::text(&node.id))])
+        Value::Map(vec![
+            ("name", Value::text(&node.name)),
+            ("id", Value::text(&node.id)),
+        ])
     };
     let cluster = |node: &NodeStatus| {
         let (name, address) = (Value::text(&node.cluster), Value::text(&node.address));
@@ -80,15 +109,30 @@ fn value(status: &Status) -> Value {
     Value::Map(vec![
         ("running", Value::Bool(status.uptime.is_some())),
         ("version", Value::text(&status.version)),
-        ("uptime_s", Value::maybe(status.uptime, |uptime| Value::Number(uptime.as_secs()))),
+        (
+            "uptime_s",
+            Value::maybe(status.uptime, |uptime| Value::Number(uptime.as_secs())),
+        ),
         ("node", Value::maybe(node, name)),
         ("cluster", Value::maybe(node, cluster)),
         ("certificate", Value::maybe(node, certificate_value)),
         ("link", link_value(&status.link)),
-        ("last_loss", Value::maybe(status.last_loss.as_ref(), loss_value)),
-        ("sessions", Value::Number(u64::try_from(status.sessions).unwrap_or(u64::MAX))),
-        ("only_login", Value::maybe(status.only_login.as_ref(), Value::text)),
-        ("problems", Value::List(status.problems.iter().map(Value::text).collect())),
+        (
+            "last_loss",
+            Value::maybe(status.last_loss.as_ref(), loss_value),
+        ),
+        (
+            "sessions",
+            Value::Number(u64::try_from(status.sessions).unwrap_or(u64::MAX)),
+        ),
+        (
+            "only_login",
+            Value::maybe(status.only_login.as_ref(), Value::text),
+        ),
+        (
+            "problems",
+            Value::List(status.problems.iter().map(Value::text).collect()),
+        ),
     ])
 }
 
@@ -114,7 +158,13 @@ fn link_value(link: &LinkStatus) -> Value {
         LinkStatus::Waiting { retry_in } => {
             entries.push(("retry_in_s", Value::Number(retry_in.as_secs())));
         }
-        LinkStatus::Up { transport, since, lasting, sent, received } => entries.extend([
+        LinkStatus::Up {
+            transport,
+            since,
+            lasting,
+            sent,
+            received,
+        } => entries.extend([
             ("transport", Value::text(transport)),
             ("since", Value::text(Utc(*since))),
             ("up_s", Value::Number(lasting.as_secs())),
@@ -127,7 +177,10 @@ fn link_value(link: &LinkStatus) -> Value {
 }
 
 fn loss_value(loss: &LastLoss) -> Value {
-    Value::Map(vec![("reason", Value::text(&loss.reason)), ("time", Value::text(Utc(loss.time)))])
+    Value::Map(vec![
+        ("reason", Value::text(&loss.reason)),
+        ("time", Value::text(Utc(loss.time))),
+    ])
 }
 
 #[cfg(test)]
@@ -141,7 +194,11 @@ mod tests {
         Status {
             version: "0.1.0".into(),
             uptime: Some(Duration::from_secs(3700)),
-            node: Some(NodeStatus::new(&sample(), "lab.example.com:3080".into(), now)),
+            node: Some(NodeStatus::new(
+                &sample(),
+                "lab.example.com:3080".into(),
+                now,
+            )),
             link: LinkStatus::Up {
                 transport: "quic",
                 since: now,
@@ -149,7 +206,10 @@ mod tests {
                 sent: 1234,
                 received: 567,
             },
-            last_loss: Some(LastLoss { reason: "the \"cluster\" is busy".into(), time: now }),
+            last_loss: Some(LastLoss {
+                reason: "the \"cluster\" is busy".into(),
+                time: now,
+            }),
             sessions: 2,
             only_login: Some("ann".into()),
             problems: vec!["cannot write".into()],
@@ -199,19 +259,33 @@ problem:     cannot write
     fn what_is_not_known_is_null() {
         let json = render(&Status::of_stopped(), Format::Json);
         assert!(json.starts_with(r#"{"running":false,"#), "{json}");
-        assert!(json.contains(r#""node":null,"cluster":null,"certificate":null"#), "{json}");
-        assert!(json.contains(r#""link":{"state":"stopped"},"last_loss":null"#), "{json}");
+        assert!(
+            json.contains(r#""node":null,"cluster":null,"certificate":null"#),
+            "{json}"
+        );
+        assert!(
+            json.contains(r#""link":{"state":"stopped"},"last_loss":null"#),
+            "{json}"
+        );
     }
 
     #[test]
     fn every_link_state_has_a_name() {
         for (link, name) in [
             (LinkStatus::Joining, "joining"),
-            (LinkStatus::Waiting { retry_in: Duration::from_secs(9) }, "waiting"),
+            (
+                LinkStatus::Waiting {
+                    retry_in: Duration::from_secs(9),
+                },
+                "waiting",
+            ),
             (LinkStatus::Connecting, "connecting"),
         ] {
             let yaml = render(&Status { link, ..status() }, Format::Yaml);
-            assert!(yaml.contains(&format!("link:\n  state: \"{name}\"\n")), "{yaml}");
+            assert!(
+                yaml.contains(&format!("link:\n  state: \"{name}\"\n")),
+                "{yaml}"
+            );
         }
     }
 }

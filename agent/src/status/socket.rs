@@ -59,7 +59,10 @@ async fn answer(mut caller: UnixStream, inputs: &mpsc::Sender<Input>) -> io::Res
     let format = request(&mut caller).await?;
     let (reply, status) = oneshot::channel();
     let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-    inputs.send(Input::Query(Query { format, reply })).await.map_err(|_| gone(()))?;
+    inputs
+        .send(Input::Query(Query { format, reply }))
+        .await
+        .map_err(|_| gone(()))?;
     let status = status.await.map_err(|_| gone(()))?;
     caller.write_all(status.as_bytes()).await?;
     caller.shutdown().await
@@ -89,7 +92,10 @@ pub(super) fn ask(path: &Path, format: Format) -> io::Result<String> {
     let mut status = String::new();
     agent.take(MAX_REPLY).read_to_string(&mut status)?;
     if status.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the agent gave no answer"));
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the agent gave no answer",
+        ));
     }
     Ok(status)
 }
@@ -126,7 +132,9 @@ mod tests {
         let answering = tokio::spawn(agent(queue));
 
         let asking = path.clone();
-        let json = tokio::task::spawn_blocking(move || ask(&asking, Format::Json)).await.unwrap();
+        let json = tokio::task::spawn_blocking(move || ask(&asking, Format::Json))
+            .await
+            .unwrap();
         assert!(json.unwrap().starts_with('{'));
         assert!(asked(&path, b"text\n").await.starts_with("agent:"));
         for wrong in [&b"xml\n"[..], b"text-and-much-more-than-fits\n", b"\xff\n"] {
@@ -141,9 +149,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("agent.sock");
         drop(bind(&path).unwrap());
-        assert_eq!(ask(&path, Format::Text).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(
+            ask(&path, Format::Text).unwrap_err().kind(),
+            io::ErrorKind::ConnectionRefused
+        );
         let _listener = bind(&path).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 
     #[test]

@@ -28,7 +28,11 @@ impl Account {
         let user = User::from_name(name).ok().flatten()?;
         let groups = getgrouplist(&CString::new(name).ok()?, user.gid);
         // passwd(5): an empty shell means /bin/sh.
-        let shell = if user.shell.as_os_str().is_empty() { "/bin/sh".into() } else { user.shell };
+        let shell = if user.shell.as_os_str().is_empty() {
+            "/bin/sh".into()
+        } else {
+            user.shell
+        };
         Some(Self {
             name: user.name,
             uid: user.uid.as_raw(),

@@ -30,12 +30,23 @@ pub(crate) fn open_pty(size: Winsize, account: &Account) -> io::Result<Terminal>
     for fd in [&pty.master, &pty.slave] {
         fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     }
-    fcntl(&pty.master, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK))?;
+    fcntl(
+        &pty.master,
+        FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK),
+    )?;
     if geteuid().is_root() {
-        fchown(&pty.slave, Some(account.uid.into()), Some(account.gid.into()))?;
+        fchown(
+            &pty.slave,
+            Some(account.uid.into()),
+            Some(account.gid.into()),
+        )?;
     }
     let path = ttyname(&pty.slave)?;
-    Ok(Terminal { master: pty.master, slave: pty.slave, path })
+    Ok(Terminal {
+        master: pty.master,
+        slave: pty.slave,
+        path,
+    })
 }
 
 /// Lets the runtime say when a terminal can be read and written.

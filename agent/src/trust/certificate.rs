@@ -3,9 +3,10 @@
 use anyhow::{Context, anyhow, bail, ensure};
 use protocol::identity::CaPin;
 use ring::digest::{SHA256, digest};
+use russh::keys::Certificate;
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::ssh_key::public::{Ed25519PublicKey, KeyData};
-use russh::keys::{Certificate, PublicKey};
+
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 use webpki::anchor_from_trusted_cert;
 
@@ -49,7 +50,10 @@ pub(crate) fn check_trust(trust: &Trusted) -> anyhow::Result<()> {
 /// Whether the host CA is the pinned one.
 pub(crate) fn check_pin(trust: &Trusted, pin: CaPin) -> anyhow::Result<()> {
     let given = pin_of(&CertificateDer::from(trust.host_ca_x509.as_slice()));
-    ensure!(given == Some(pin), "the cluster's host CA is not the one that was pinned");
+    ensure!(
+        given == Some(pin),
+        "the cluster's host CA is not the one that was pinned"
+    );
     Ok(())
 }
 
@@ -59,14 +63,22 @@ pub(crate) fn check_certificates(
     public: &[u8; 32],
 ) -> anyhow::Result<()> {
     let der = CertificateDer::from(certificates.x509.as_slice());
-    let spki = anchor(&der).context("the X.509 certificate")?.subject_public_key_info;
+    let spki = anchor(&der)
+        .context("the X.509 certificate")?
+        .subject_public_key_info;
     ensure!(
         spki.as_ref() == [ED25519_SPKI.as_slice(), public].concat(),
         "the X.509 certificate is not for this device's key"
     );
     let ssh = ssh(certificates)?;
-    let key = ssh.public_key().ed25519().context("the SSH certificate's key is not Ed25519")?;
-    ensure!(&key.0 == public, "the SSH certificate is not for this device's key");
+    let key = ssh
+        .public_key()
+        .ed25519()
+        .context("the SSH certificate's key is not Ed25519")?;
+    ensure!(
+        &key.0 == public,
+        "the SSH certificate is not for this device's key"
+    );
     match ssh.cert_type() {
         CertType::Host => Ok(()),
         CertType::User => bail!("the SSH certificate is for a user"),
@@ -83,8 +95,8 @@ pub(crate) fn ssh(certificates: &HostCertificates) -> anyhow::Result<Certificate
 }
 
 /// A CA's SSH key.
-pub(crate) fn ssh_key(public: &[u8; 32]) -> PublicKey {
-    PublicKey::from(KeyData::Ed25519(Ed25519PublicKey(*public)))
+pub(crate) const fn ssh_key(public: &[u8; 32]) -> KeyData {
+    KeyData::Ed25519(Ed25519PublicKey(*public))
 }
 
 #[cfg(test)]
@@ -109,9 +121,14 @@ pub(crate) mod tests {
             let mut params = params(&[]);
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
             params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+            params
+                .distinguished_name
+                .push(rcgen::DnType::CommonName, name);
             let certificate = params.self_signed(&key).unwrap();
-            Self { certificate, issuer: Issuer::new(params, key) }
+            Self {
+                certificate,
+                issuer: Issuer::new(params, key),
+            }
         }
 
         /// Computed from the key itself, not from the certificate.
@@ -132,14 +149,22 @@ pub(crate) mod tests {
     /// A certificate for a new P-256 key.
     pub(crate) fn leaf(ca: &Ca, name: &str) -> CertificateDer<'static> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
-        params(&[name]).signed_by(&key, &ca.issuer).unwrap().der().clone()
+        params(&[name])
+            .signed_by(&key, &ca.issuer)
+            .unwrap()
+            .der()
+            .clone()
     }
 
     /// A node's X.509 certificate.
     pub(crate) fn node(ca: &Ca, key: &DeviceKey) -> Vec<u8> {
         let pkcs8 = rustls::pki_types::PrivatePkcs8KeyDer::from(key.pkcs8());
         let pair = KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &rcgen::PKCS_ED25519).unwrap();
-        params(&[]).signed_by(&pair, &ca.issuer).unwrap().der().to_vec()
+        params(&[])
+            .signed_by(&pair, &ca.issuer)
+            .unwrap()
+            .der()
+            .to_vec()
     }
 
     fn ssh(key: &DeviceKey, kind: CertType) -> Vec<u8> {
@@ -147,7 +172,11 @@ pub(crate) mod tests {
         let public = key.ssh().unwrap().public_key().key_data().clone();
         let mut builder =
             russh::keys::ssh_key::certificate::Builder::new([7; 16], public, 1, 1 << 40).unwrap();
-        builder.cert_type(kind).unwrap().valid_principal("gateway-1").unwrap();
+        builder
+            .cert_type(kind)
+            .unwrap()
+            .valid_principal("gateway-1")
+            .unwrap();
         builder.sign(&ca).unwrap().to_bytes().unwrap()
     }
 
@@ -171,7 +200,10 @@ pub(crate) mod tests {
     fn long_keys_get_long_headers() {
         assert_eq!(sequence(&[9; 3]).unwrap(), [0x30, 3, 9, 9, 9]);
         assert_eq!(sequence(&[9; 0x80]).unwrap()[..3], [0x30, 0x81, 0x80]);
-        assert_eq!(sequence(&[9; 0x126]).unwrap()[..4], [0x30, 0x82, 0x01, 0x26]);
+        assert_eq!(
+            sequence(&[9; 0x126]).unwrap()[..4],
+            [0x30, 0x82, 0x01, 0x26]
+        );
     }
 
     #[test]
@@ -188,15 +220,45 @@ pub(crate) mod tests {
         let (ca, key) = (Ca::new("lab"), DeviceKey::generate().unwrap());
         let other = given(&ca, &DeviceKey::generate().unwrap()).certificates;
         let own = given(&ca, &key).certificates;
-        let user = HostCertificates { ssh: ssh(&key, CertType::User), ..own.clone() };
+        let user = HostCertificates {
+            ssh: ssh(&key, CertType::User),
+            ..own.clone()
+        };
         for (wrong, said) in [
-            (HostCertificates { x509: other.x509, ..own.clone() }, "X.509 certificate is not for"),
-            (HostCertificates { ssh: other.ssh, ..own.clone() }, "SSH certificate is not for"),
-            (HostCertificates { x509: vec![1], ..own.clone() }, "X.509 certificate"),
-            (HostCertificates { ssh: vec![1], ..own.clone() }, "cannot be read"),
+            (
+                HostCertificates {
+                    x509: other.x509,
+                    ..own.clone()
+                },
+                "X.509 certificate is not for",
+            ),
+            (
+                HostCertificates {
+                    ssh: other.ssh,
+                    ..own.clone()
+                },
+                "SSH certificate is not for",
+            ),
+            (
+                HostCertificates {
+                    x509: vec![1],
+                    ..own.clone()
+                },
+                "X.509 certificate",
+            ),
+            (
+                HostCertificates {
+                    ssh: vec![1],
+                    ..own.clone()
+                },
+                "cannot be read",
+            ),
             (user, "for a user"),
         ] {
-            let error = format!("{:#}", check_certificates(&wrong, &key.public()).unwrap_err());
+            let error = format!(
+                "{:#}",
+                check_certificates(&wrong, &key.public()).unwrap_err()
+            );
             assert!(error.contains(said), "{error} / {said}");
         }
     }

@@ -100,7 +100,9 @@ mod tests {
         let (leaf, rest) = chain.split_first().unwrap();
         let name = ServerName::try_from(protocol::SERVER_NAME).unwrap();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(at));
-        PinVerifier::new(pin).verify_server_cert(leaf, rest, &name, &[], now).map(|_| ())
+        PinVerifier::new(pin)
+            .verify_server_cert(leaf, rest, &name, &[], now)
+            .map(|_| ())
     }
 
     fn reason(result: Result<(), Error>) -> CertificateError {
@@ -116,15 +118,24 @@ mod tests {
     #[test]
     fn the_pinned_cluster_is_believed() {
         let ca = Ca::new("lab");
-        let chain = [leaf(&ca, protocol::SERVER_NAME), ca.certificate.der().clone()];
+        let chain = [
+            leaf(&ca, protocol::SERVER_NAME),
+            ca.certificate.der().clone(),
+        ];
         assert_eq!(check(ca.pin(), &chain, NOW), Ok(()));
     }
 
     #[test]
     fn another_cluster_is_not() {
         let (ca, other) = (Ca::new("lab"), Ca::new("lab"));
-        let chain = [leaf(&other, protocol::SERVER_NAME), other.certificate.der().clone()];
-        assert_eq!(reason(check(ca.pin(), &chain, NOW)), CertificateError::UnknownIssuer);
+        let chain = [
+            leaf(&other, protocol::SERVER_NAME),
+            other.certificate.der().clone(),
+        ];
+        assert_eq!(
+            reason(check(ca.pin(), &chain, NOW)),
+            CertificateError::UnknownIssuer
+        );
     }
 
     #[test]
@@ -132,7 +143,10 @@ mod tests {
         let (ca, other) = (Ca::new("lab"), Ca::new("lab"));
         for others in [
             vec![ca.certificate.der().clone()],
-            vec![other.certificate.der().clone(), ca.certificate.der().clone()],
+            vec![
+                other.certificate.der().clone(),
+                ca.certificate.der().clone(),
+            ],
         ] {
             let chain = [vec![leaf(&other, protocol::SERVER_NAME)], others].concat();
             assert!(check(ca.pin(), &chain, NOW).is_err());
@@ -143,7 +157,10 @@ mod tests {
     fn a_chain_without_its_ca_is_not_believed() {
         let ca = Ca::new("lab");
         let chain = [leaf(&ca, protocol::SERVER_NAME)];
-        assert_eq!(reason(check(ca.pin(), &chain, NOW)), CertificateError::UnknownIssuer);
+        assert_eq!(
+            reason(check(ca.pin(), &chain, NOW)),
+            CertificateError::UnknownIssuer
+        );
     }
 
     #[test]
@@ -156,7 +173,10 @@ mod tests {
     #[test]
     fn times_are_checked() {
         let ca = Ca::new("lab");
-        let chain = [leaf(&ca, protocol::SERVER_NAME), ca.certificate.der().clone()];
+        let chain = [
+            leaf(&ca, protocol::SERVER_NAME),
+            ca.certificate.der().clone(),
+        ];
         for at in [0, 5_000_000_000] {
             assert!(check(ca.pin(), &chain, at).is_err(), "{at}");
         }
@@ -166,7 +186,14 @@ mod tests {
     fn what_is_no_certificate_is_not_believed() {
         let ca = Ca::new("lab");
         let garbage = CertificateDer::from(vec![0x30, 0x03, 0x02, 0x01, 0x00]);
-        assert!(check(ca.pin(), &[garbage.clone(), ca.certificate.der().clone()], NOW).is_err());
+        assert!(
+            check(
+                ca.pin(),
+                &[garbage.clone(), ca.certificate.der().clone()],
+                NOW
+            )
+            .is_err()
+        );
         assert!(check(ca.pin(), &[leaf(&ca, protocol::SERVER_NAME), garbage], NOW).is_err());
     }
 

@@ -66,6 +66,9 @@ mod tests {
     fn the_faster_cipher_comes_first() {
         let first = |aes| provider(aes).cipher_suites[0].suite();
         assert_eq!(first(true), rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
-        assert_eq!(first(false), rustls::CipherSuite::TLS13_CHACHA20_POLY1305_SHA256);
+        assert_eq!(
+            first(false),
+            rustls::CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+        );
     }
 }

@@ -29,6 +29,8 @@ use crate::tunnel::stream::Stream;
 /// A client must be authenticated within this time (sshd's `LoginGraceTime` is 120 s; nobody types
 /// a password here).
 const AUTH_DEADLINE: Duration = Duration::from_secs(30);
+/// Time for a disconnect with its reason to be on its way.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Nodes one connection may jump to.
 const MAX_CHANNELS: usize = 16;
 
@@ -204,6 +206,9 @@ impl server::Handler for Jump {
                         .disconnect(reason, refused.text, String::new())
                         .await
                         .ok();
+                    // Dropping the reply fails the channel, and would overtake the disconnect.
+                    tokio::time::sleep(LAST_WORDS).await;
+                    drop(reply);
                 }
             }
         });

@@ -49,12 +49,18 @@ pub(crate) fn of_tls(error: io::Error, proxy: &ProxyAddr) -> anyhow::Error {
 pub(crate) fn of_http(error: hyper::Error, proxy: &ProxyAddr) -> anyhow::Error {
     let mut cause: Option<&(dyn Error + 'static)> = error.source();
     while let Some(error) = cause {
-        if error.downcast_ref::<io::Error>().is_some_and(refuses_certificate) {
+        if error
+            .downcast_ref::<io::Error>()
+            .is_some_and(refuses_certificate)
+        {
             return of_certificate(proxy);
         }
         cause = error.source();
     }
-    fail(Exit::Unreachable, format!("The connection to {proxy} broke off: {error}."))
+    fail(
+        Exit::Unreachable,
+        format!("The connection to {proxy} broke off: {error}."),
+    )
 }
 
 /// The error for a certificate that the proxy does not accept.
@@ -123,8 +129,12 @@ mod tests {
     #[test]
     fn a_refused_certificate_is_told_from_a_broken_line() {
         let alert = |alert| io::Error::other(rustls::Error::AlertReceived(alert));
-        assert!(refuses_certificate(&alert(AlertDescription::CertificateExpired)));
-        assert!(!refuses_certificate(&alert(AlertDescription::NoApplicationProtocol)));
+        assert!(refuses_certificate(&alert(
+            AlertDescription::CertificateExpired
+        )));
+        assert!(!refuses_certificate(&alert(
+            AlertDescription::NoApplicationProtocol
+        )));
         assert!(!refuses_certificate(&io::Error::other("broken pipe")));
     }
 }

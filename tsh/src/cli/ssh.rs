@@ -150,7 +150,11 @@ impl ProxySshArgs {
         {
             to.node = node.to_owned();
         }
-        if to.node.is_empty() { Err(NoNode) } else { Ok(to) }
+        if to.node.is_empty() {
+            Err(NoNode)
+        } else {
+            Ok(to)
+        }
     }
 }
 

@@ -10,13 +10,16 @@ use protocol::SERVER_NAME;
 use protocol::error::CloseCode;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, ConnectionError, Endpoint, EndpointConfig, IdleTimeout};
-use quinn::{RecvStream, SendStream, TokioRuntime, TransportConfig, VarInt};
-use tokio::io::Join;
+use quinn::{TokioRuntime, TransportConfig, VarInt};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::refusal;
 use crate::address::ProxyAddr;
+
+mod stream;
+
+use stream::Stream;
 
 /// Where UDP passes, a handshake takes one round trip; whoever waits longer waits for a firewall.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(3);
@@ -53,10 +56,10 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Opens the stream of a dial.
-    pub(super) async fn open(&self, proxy: &ProxyAddr) -> Result<Join<RecvStream, SendStream>> {
+    pub(super) async fn open(&self, proxy: &ProxyAddr) -> Result<Stream> {
         let opened = self.connection.open_bi().await;
         let (send, receive) = opened.map_err(|error| refusal::of_quic(&error, proxy))?;
-        Ok(tokio::io::join(receive, send))
+        Ok(Stream::new(send, receive))
     }
 
     /// Why the proxy closed the connection, if it did.
@@ -133,7 +136,12 @@ fn endpoint(towards: SocketAddr) -> Result<Endpoint> {
     let _ = setsockopt(&socket, sockopt::RcvBuf, &SOCKET_BUFFER);
     let _ = setsockopt(&socket, sockopt::SndBuf, &SOCKET_BUFFER);
     let runtime = Arc::new(TokioRuntime);
-    Ok(Endpoint::new(EndpointConfig::default(), None, socket, runtime)?)
+    Ok(Endpoint::new(
+        EndpointConfig::default(),
+        None,
+        socket,
+        runtime,
+    )?)
 }
 
 fn config(tls: &rustls::ClientConfig) -> Result<ClientConfig> {

@@ -78,7 +78,11 @@ fn of_close(code: u64, reason: &str, proxy: &ProxyAddr) -> anyhow::Error {
         Some(CloseCode::PeerIncompatible) => (Exit::Other, "speaks another version; update tsh"),
         _ => (Exit::ConnectionLost, "closed the connection"),
     };
-    let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+    let reason = if reason.is_empty() {
+        String::new()
+    } else {
+        format!(" ({reason})")
+    };
     fail(exit, format!("{proxy} {plain}{reason}."))
 }
 

@@ -21,7 +21,10 @@ const KEEPALIVE: (u32, u32, u32) = (30, 10, 3);
 /// The addresses of a proxy; never none.
 pub(crate) async fn resolve(proxy: &ProxyAddr) -> Result<Vec<SocketAddr>> {
     let unknown = || {
-        let sentence = format!("Cannot find the address of {}. Is the network up?", proxy.host);
+        let sentence = format!(
+            "Cannot find the address of {}. Is the network up?",
+            proxy.host
+        );
         Failure::new(Exit::Unreachable, sentence)
     };
     let found = lookup_host((proxy.host.as_str(), proxy.port)).await;
@@ -49,7 +52,9 @@ pub(crate) async fn connect(proxy: &ProxyAddr) -> Result<TcpStream> {
     let why = last.unwrap_or_default();
     Err(fail(
         Exit::Unreachable,
-        format!("Cannot reach {proxy} ({why}). Check the address, and that the network lets it through."),
+        format!(
+            "Cannot reach {proxy} ({why}). Check the address, and that the network lets it through."
+        ),
     ))
 }
 

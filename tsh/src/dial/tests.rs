@@ -27,7 +27,10 @@ fn the_request_names_node_and_login() {
     let frame = frame(&to).unwrap();
     let request: ClientRequest<'_> = decode(&frame[HEADER..]).unwrap();
     let ClientRequest::Ssh { target, login } = request;
-    assert_eq!((target.as_str(), login.unwrap().as_str()), ("gateway-1", "root"));
+    assert_eq!(
+        (target.as_str(), login.unwrap().as_str()),
+        ("gateway-1", "root")
+    );
 }
 
 #[test]
@@ -52,7 +55,10 @@ async fn a_no_is_passed_on_word_by_word_with_its_exit_code() {
         text: Text::cut("gateway-1 is offline, last seen 3 h ago."),
     };
     let error = asked(reply(&refused)).await.0.unwrap_err();
-    assert_eq!(error.to_string(), "gateway-1 is offline, last seen 3 h ago.");
+    assert_eq!(
+        error.to_string(),
+        "gateway-1 is offline, last seen 3 h ago."
+    );
     assert_eq!(Exit::of(&error), Exit::Offline);
 }
 

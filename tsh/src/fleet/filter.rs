@@ -83,7 +83,10 @@ mod tests {
             .map(|label| LabelFilter::parse(label).unwrap())
             .collect();
         let words: Vec<_> = words.iter().map(|&word| word.to_owned()).collect();
-        let node = node("Gateway-1", &[("env", "prod"), ("city", "Berlin"), ("x", "a=b")]);
+        let node = node(
+            "Gateway-1",
+            &[("env", "prod"), ("city", "Berlin"), ("x", "a=b")],
+        );
         Filter::new(&labels, &words).takes(&node)
     }
 

@@ -112,7 +112,10 @@ fn new_password(prompt: &mut Prompt, invite: Secret) -> Result<Credentials> {
         }
         prompt.say("They differ.\n")?;
     }
-    Err(fail(Exit::Usage, "The new passwords differ. Nothing was changed."))
+    Err(fail(
+        Exit::Usage,
+        "The new passwords differ. Nothing was changed.",
+    ))
 }
 
 fn long_enough(password: Secret) -> Result<Secret> {

@@ -6,7 +6,9 @@ use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
-use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr};
+use nix::sys::termios::{
+    LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr,
+};
 use zeroize::Zeroizing;
 
 use super::secret::Secret;
@@ -65,7 +67,11 @@ fn cancelled() -> anyhow::Error {
 fn read_secret(mut terminal: &File) -> Result<Zeroizing<Vec<u8>>> {
     let mut line = Line::default();
     let mut key = Zeroizing::new([0]);
-    while terminal.read(&mut *key).context("Cannot read from the terminal")? > 0 {
+    while terminal
+        .read(&mut *key)
+        .context("Cannot read from the terminal")?
+        > 0
+    {
         let [byte] = *key;
         match line.press(byte) {
             Progress::More => {}

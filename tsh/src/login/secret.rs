@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::error::{Exit, fail};
 
@@ -31,7 +32,10 @@ impl Secret {
     /// The first line of a file, or of standard input for `-`.
     pub(crate) fn from_file(path: &Path) -> Result<Self> {
         if path == Path::new("-") {
-            return Self::from_reader(std::io::stdin().lock(), "standard input");
+            // Not through the standard library's buffer, which is never erased.
+            let stdin = std::io::stdin().as_fd().try_clone_to_owned();
+            let file = File::from(stdin.context("Cannot read standard input")?);
+            return Self::from_reader(file, "standard input");
         }
         let name = path.display().to_string();
         let file = File::open(path).with_context(|| format!("Cannot read {name}"))?;
@@ -39,16 +43,13 @@ impl Secret {
     }
 
     fn from_reader(reader: impl Read, name: &str) -> Result<Self> {
-        // Full size at once: a buffer that grew would leave copies behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(2 * MAX));
-        let mut reader = reader.take(MAX as u64);
-        reader
-            .read_to_end(&mut bytes)
-            .with_context(|| format!("Cannot read {name}"))?;
-        first_line(&mut bytes);
-        Self::new(bytes)
+        let line = first_line(reader).with_context(|| format!("Cannot read {name}"))?;
+        Self::new(line)
             .filter(|secret| !secret.expose().is_empty())
-            .ok_or_else(|| fail(Exit::Usage, format!("There is no secret in the first line of {name}.")))
+            .ok_or_else(|| {
+                let sentence = format!("There is no secret in the first line of {name}.");
+                fail(Exit::Usage, sentence)
+            })
     }
 
     /// The secret itself.
@@ -62,15 +63,22 @@ impl Secret {
     }
 }
 
-fn first_line(bytes: &mut Zeroizing<Vec<u8>>) {
-    let end = bytes.iter().position(|&b| b == b'\n').unwrap_or(bytes.len());
-    if let Some(rest) = bytes.get_mut(end..) {
-        rest.zeroize();
+/// Reads up to the end of a line and no further: what follows is not ours, and may never come.
+fn first_line(mut reader: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
+    // Full size at once: a buffer that grew would leave copies behind.
+    let mut line = Zeroizing::new(Vec::with_capacity(MAX));
+    let mut next = Zeroizing::new([0]);
+    while line.len() < MAX && reader.read(&mut *next)? > 0 {
+        let [byte] = *next;
+        if byte == b'\n' {
+            break;
+        }
+        line.push(byte);
     }
-    bytes.truncate(end);
-    if bytes.last() == Some(&b'\r') {
-        bytes.pop();
+    if line.last() == Some(&b'\r') {
+        line.pop();
     }
+    Ok(line)
 }
 
 #[cfg(test)]
@@ -86,6 +94,13 @@ mod tests {
         for text in ["pass word ", "pass word \n", "pass word \r\nmore"] {
             assert_eq!(read(text).unwrap().expose(), "pass word ");
         }
+    }
+
+    #[test]
+    fn what_comes_behind_the_first_line_is_left_alone() {
+        let mut reader = io::Cursor::new(b"secret\nrest");
+        Secret::from_reader(&mut reader, "here").unwrap();
+        assert_eq!(reader.position(), 7);
     }
 
     #[test]

@@ -31,7 +31,11 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // A draft left behind by a process of the same number is in nobody's way.
     let _ = fs::remove_file(path);
     let mut options = OpenOptions::new();
-    let mut file: File = options.write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file: File = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -48,9 +52,12 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let Some(text) = read(path)? else {
         return Ok(None);
     };
-    serde_json::from_slice(&text)
-        .map(Some)
-        .with_context(|| format!("Cannot read {}: run `tsh login` to replace it", path.display()))
+    serde_json::from_slice(&text).map(Some).with_context(|| {
+        format!(
+            "Cannot read {}: run `tsh login` to replace it",
+            path.display()
+        )
+    })
 }
 
 /// Reads a file, if it is there.

@@ -106,7 +106,9 @@ impl Identity {
     pub(super) fn load(entry: &Entry) -> Result<Self> {
         let read = |name: &str| -> Result<Zeroizing<Vec<u8>>> {
             let bytes = files::read(&entry.path(name))?;
-            bytes.map(Zeroizing::new).with_context(|| format!("no {name}"))
+            bytes
+                .map(Zeroizing::new)
+                .with_context(|| format!("no {name}"))
         };
         let key = PrivateKey::from_openssh(read("key")?.as_slice()).context("key")?;
         let ssh = read("key-cert.pub")?;

@@ -61,9 +61,10 @@ impl Trusted {
 
     pub(super) fn load(entry: &Entry) -> Result<Option<Self>> {
         let path = entry.path("ca.pem");
-        let (Some(x509), Some(hosts)) =
-            (files::read(&path)?, files::read(&entry.path("known_hosts"))?)
-        else {
+        let (Some(x509), Some(hosts)) = (
+            files::read(&path)?,
+            files::read(&entry.path("known_hosts"))?,
+        ) else {
             return Ok(None);
         };
         let keys = keys_of_known_hosts(std::str::from_utf8(&hosts)?);
@@ -74,7 +75,10 @@ impl Trusted {
 
     pub(super) fn store(&self, entry: &Entry, cluster: &str) -> Result<()> {
         files::write(&entry.path("ca.pem"), self.x509.as_bytes())?;
-        files::write(&entry.path("known_hosts"), self.known_hosts(cluster)?.as_bytes())
+        files::write(
+            &entry.path("known_hosts"),
+            self.known_hosts(cluster)?.as_bytes(),
+        )
     }
 
     /// OpenSSH's form: any host may show a certificate of this CA. The file is named in no

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use russh::client::{AuthResult, ChannelOpenHandle, Config, DisconnectReason, Handle, Handler, Msg, Session};
+use russh::client::{
+    AuthResult, ChannelOpenHandle, Config, DisconnectReason, Handle, Handler, Msg, Session,
+};
 use russh::keys::{Algorithm, PublicKeyOrCertificate};
 use russh::{Channel, Preferred, SshId, cipher, kex};
 use tokio::io::BufReader;
@@ -78,22 +80,54 @@ async fn authenticate(
     let login = to.login.clone().unwrap_or_default();
     let identity = &user.identity;
     let result = session
-        .authenticate_openssh_cert(login.clone(), Arc::clone(&identity.key), identity.certificate.clone())
+        .authenticate_openssh_cert(
+            login.clone(),
+            Arc::clone(&identity.key),
+            identity.certificate.clone(),
+        )
         .await
-        .context(Failure::new(Exit::ConnectionLost, "The SSH session ended while logging in"))?;
+        .context(Failure::new(
+            Exit::ConnectionLost,
+            "The SSH session ended while logging in",
+        ))?;
     match result {
         AuthResult::Success => Ok(()),
-        // The proxy has allowed this login; it is the node that does not have it.
-        AuthResult::Failure { .. } => Err(fail(
-            Exit::LoginUnavailable,
-            format!("{} does not let you in as {login}. Does it have that user?", to.node),
-        )),
+        AuthResult::Failure {
+            remaining_methods, ..
+        } => Err(refused(session, remaining_methods.is_empty(), to, &login).await),
     }
+}
+
+/// Why the user was not let in. Without anything left to try the session ends; only its end tells
+/// a node that refuses from a connection that broke.
+async fn refused(
+    session: &mut Handle<Client>,
+    ends: bool,
+    to: &Destination,
+    login: &str,
+) -> anyhow::Error {
+    if ends
+        && let Err(error) = session.await
+        && !matches!(error.downcast_ref(), Some(russh::Error::NoAuthMethod))
+    {
+        return explained(error, to);
+    }
+    // The proxy has allowed this login; it is the node that does not have it.
+    fail(
+        Exit::LoginUnavailable,
+        format!(
+            "{} does not let you in as {login}. Does it have that user?",
+            to.node
+        ),
+    )
 }
 
 fn config() -> Config {
     Config {
-        client_id: SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-tsh_", env!("CARGO_PKG_VERSION")))),
+        client_id: SshId::Standard(Cow::Borrowed(concat!(
+            "SSH-2.0-tsh_",
+            env!("CARGO_PKG_VERSION")
+        ))),
         window_size: WINDOW,
         maximum_packet_size: PACKET,
         channel_buffer_size: WAITING_PACKETS,

@@ -130,7 +130,11 @@ mod tests {
             (b"~", b"", &[]),
         ] {
             for size in [1, 2, 100] {
-                assert_eq!(run(typed, size), (sent.to_vec(), commands.to_vec()), "{typed:?} by {size}");
+                assert_eq!(
+                    run(typed, size),
+                    (sent.to_vec(), commands.to_vec()),
+                    "{typed:?} by {size}"
+                );
             }
         }
     }

@@ -36,7 +36,10 @@ impl<'a> Input<'a> {
     /// Sends all there is. Ends when the user wants to quit; if the channel has ended, that is
     /// for the other direction to say.
     pub(super) async fn run(mut self, plan: &Plan) -> Result<Quit> {
-        let mut resized = plan.pty.then(|| signal(SignalKind::window_change())).transpose()?;
+        let mut resized = plan
+            .pty
+            .then(|| signal(SignalKind::window_change()))
+            .transpose()?;
         let mut source = plan.stdin.then(stdio::input).transpose()?;
         if source.is_none() {
             self.channel.eof().await?;

@@ -26,7 +26,9 @@ impl Request {
     /// The error for a no.
     pub(super) fn refused(self, node: &str) -> anyhow::Error {
         let sentence = match self {
-            Self::Terminal => format!("{node} does not give you a terminal. Try -T, with a command."),
+            Self::Terminal => {
+                format!("{node} does not give you a terminal. Try -T, with a command.")
+            }
             Self::Shell => format!("{node} does not give you a shell."),
             Self::Command => format!("{node} does not run that command."),
         };

@@ -74,9 +74,11 @@ impl Output {
         );
         let (pieces, mut receiver) = mpsc::channel(WRITE_BEHIND);
         let (sender, done) = oneshot::channel();
-        thread::Builder::new().name("stdout".into()).spawn(move || {
-            let _ = sender.send(write_all(files, &mut receiver));
-        })?;
+        thread::Builder::new()
+            .name("stdout".into())
+            .spawn(move || {
+                let _ = sender.send(write_all(files, &mut receiver));
+            })?;
         Ok(Self { pieces, done })
     }
 
@@ -177,8 +179,12 @@ mod tests {
         let (err_read, err) = pipe();
         drop((out_read, err_read));
         let (sender, mut receiver) = mpsc::channel(2);
-        sender.blocking_send((Target::Err, Bytes::from_static(b"x"))).unwrap();
-        sender.blocking_send((Target::Out, Bytes::from_static(b"x"))).unwrap();
+        sender
+            .blocking_send((Target::Err, Bytes::from_static(b"x")))
+            .unwrap();
+        sender
+            .blocking_send((Target::Out, Bytes::from_static(b"x")))
+            .unwrap();
         let error = write_all((out, err), &mut receiver).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }

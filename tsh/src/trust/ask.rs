@@ -10,11 +10,7 @@ use crate::login::prompt::Prompt;
 const TRIES: usize = 3;
 
 /// Asks whether a cluster that nobody knows is the right one.
-pub(crate) fn whether_to_trust(
-    prompt: &mut Prompt,
-    proxy: &ProxyAddr,
-    pin: CaPin,
-) -> Result<bool> {
+pub(crate) fn whether_to_trust(prompt: &mut Prompt, proxy: &ProxyAddr, pin: CaPin) -> Result<bool> {
     prompt.say(&format!(
         "The cluster at {proxy} is not known. Its CA pin is\n  {pin}\n"
     ))?;

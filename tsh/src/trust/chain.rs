@@ -67,7 +67,8 @@ impl<'a> Shown<'a> {
     }
 
     fn names(&self, proxy: &ProxyAddr) -> Result<(), Error> {
-        let own = ServerName::try_from(SERVER_NAME).map_err(|_| CertificateError::NotValidForName)?;
+        let own =
+            ServerName::try_from(SERVER_NAME).map_err(|_| CertificateError::NotValidForName)?;
         let host = proxy.server_name();
         let host = host.map_err(|_| CertificateError::NotValidForName)?;
         verify_server_name(&self.leaf, &own).or_else(|_| verify_server_name(&self.leaf, &host))
@@ -90,5 +91,7 @@ pub(super) fn web_vouches(
     let (Ok(verifier), Ok(host)) = (verifier, proxy.server_name()) else {
         return false;
     };
-    verifier.verify_server_cert(leaf, rest, &host, &[], now).is_ok()
+    verifier
+        .verify_server_cert(leaf, rest, &host, &[], now)
+        .is_ok()
 }

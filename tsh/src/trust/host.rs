@@ -108,7 +108,10 @@ mod tests {
         let host = expected(&cas);
         let good = cas.host_certificate(&["gateway-1"]);
         let check = |certificate: &Certificate, now| host.check(certificate, now).unwrap_err();
-        assert_eq!(check(&cas.host_certificate(&["gateway-2"]), NOW), Refused::WrongName);
+        assert_eq!(
+            check(&cas.host_certificate(&["gateway-2"]), NOW),
+            Refused::WrongName
+        );
         let foreign = Cas::new().host_certificate(&["gateway-1"]);
         assert_eq!(check(&foreign, NOW), Refused::WrongCa);
         let user = cas.identity(&["gateway-1"]).certificate;

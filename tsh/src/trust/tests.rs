@@ -52,7 +52,12 @@ fn an_unknown_cluster_is_not_taken_but_its_pin_is_told() {
 fn another_ca_than_the_pinned_one_is_a_mismatch() {
     let (known, other) = (Cas::new(), Cas::new());
     let (verdict, taken) = judge(&other, &[SERVER_NAME], vec![pin_of(&known)], NOW);
-    assert_eq!(verdict, Verdict::Mismatch { seen: Some(pin_of(&other)) });
+    assert_eq!(
+        verdict,
+        Verdict::Mismatch {
+            seen: Some(pin_of(&other))
+        }
+    );
     assert!(!taken);
 }
 

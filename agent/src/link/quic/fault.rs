@@ -18,12 +18,11 @@ pub(super) fn of(error: &ConnectionError) -> Fault {
         },
         ConnectionError::ConnectionClosed(theirs) => from_peer(theirs.error_code),
         ConnectionError::ApplicationClosed(theirs) => closed(theirs.error_code.into_inner()),
-        ConnectionError::TimedOut => {
-            Fault::new(FaultKind::Unreachable, "no answer over UDP within the time limit")
-        }
-        ConnectionError::Reset => {
-            Fault::new(FaultKind::Closed(None), "the cluster was restarted")
-        }
+        ConnectionError::TimedOut => Fault::new(
+            FaultKind::Unreachable,
+            "no answer over UDP within the time limit",
+        ),
+        ConnectionError::Reset => Fault::new(FaultKind::Closed(None), "the cluster was restarted"),
         ConnectionError::LocallyClosed => Fault::new(FaultKind::Closed(None), "closed here"),
         ConnectionError::VersionMismatch | ConnectionError::CidsExhausted => {
             Fault::new(FaultKind::Unreachable, error.to_string())
@@ -47,12 +46,17 @@ fn from_peer(code: TransportErrorCode) -> Fault {
             FaultKind::Unreachable,
             "what answers is no Tether cluster, or one that serves no agents",
         ),
-        _ => Fault::new(FaultKind::Closed(None), format!("closed by the cluster: {code}")),
+        _ => Fault::new(
+            FaultKind::Closed(None),
+            format!("closed by the cluster: {code}"),
+        ),
     }
 }
 
 fn alert(code: TransportErrorCode) -> Option<u64> {
-    u64::from(code).checked_sub(CRYPTO).filter(|&alert| alert < 0x100)
+    u64::from(code)
+        .checked_sub(CRYPTO)
+        .filter(|&alert| alert < 0x100)
 }
 
 /// From bad_certificate to unknown_ca, access_denied, decrypt_error (a signature that does not
@@ -92,7 +96,10 @@ mod tests {
             assert_eq!(from_peer(crypto(alert)).kind, FaultKind::CertificateRefused);
         }
         assert_eq!(from_peer(crypto(120)).kind, FaultKind::Unreachable);
-        assert_eq!(from_peer(TransportErrorCode::NO_ERROR).kind, FaultKind::Closed(None));
+        assert_eq!(
+            from_peer(TransportErrorCode::NO_ERROR).kind,
+            FaultKind::Closed(None)
+        );
     }
 
     #[test]

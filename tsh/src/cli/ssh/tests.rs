@@ -12,7 +12,10 @@ fn ssh(args: &[&str]) -> SshArgs {
 }
 
 fn proxy(destination: &str) -> Result<Destination, NoNode> {
-    match Cli::try_parse_from(["tsh", "proxy", "ssh", destination]).unwrap().command {
+    match Cli::try_parse_from(["tsh", "proxy", "ssh", destination])
+        .unwrap()
+        .command
+    {
         Command::Proxy(ProxyCommand::Ssh(args)) => args.destination(),
         other => panic!("{other:?}"),
     }
@@ -33,7 +36,10 @@ fn a_login_may_stand_before_the_node_or_behind_l() {
         (&["-l", "root", "node"], to(Some("root"), "node")),
         (&["-lroot", "node"], to(Some("root"), "node")),
         (&["-l", "ann", "root@node"], to(Some("root"), "node")),
-        (&["ann@example.com@node.lab"], to(Some("ann@example.com"), "node.lab")),
+        (
+            &["ann@example.com@node.lab"],
+            to(Some("ann@example.com"), "node.lab"),
+        ),
     ] {
         assert_eq!(ssh(args).destination(), Ok(expected), "{args:?}");
     }
@@ -47,7 +53,10 @@ fn options_end_at_the_node() {
         (&["--", "root@n", "ls", "-la"], "ls -la"),
         (&["-T", "root@n", "-l", "x"], "-l x"),
         (&["root@n", "git", "log", "--", "a b"], "git log -- a b"),
-        (&["root@n", "sh", "-c", "echo --proxy $X"], "sh -c echo --proxy $X"),
+        (
+            &["root@n", "sh", "-c", "echo --proxy $X"],
+            "sh -c echo --proxy $X",
+        ),
     ] {
         let parsed = ssh(args);
         assert_eq!(parsed.destination(), Ok(to(Some("root"), "n")), "{args:?}");
@@ -63,7 +72,15 @@ fn without_words_behind_the_node_there_is_no_command() {
 
 #[test]
 fn what_scripts_pass_to_openssh_is_taken() {
-    let args = ssh(&["-q", "-p", "22", "-oBatchMode=yes", "-o", "StrictHostKeyChecking=no", "n"]);
+    let args = ssh(&[
+        "-q",
+        "-p",
+        "22",
+        "-oBatchMode=yes",
+        "-o",
+        "StrictHostKeyChecking=no",
+        "n",
+    ]);
     assert!(args.quiet);
     assert_eq!(args.options, ["BatchMode=yes", "StrictHostKeyChecking=no"]);
 }

@@ -1,0 +1,378 @@
+//! Certificates, passwords and join tokens, over a real store.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use cluster::audit::Audit;
+use cluster::auth::Secret;
+use cluster::auth::ca::peer::{Peer, identify};
+use cluster::auth::ca::{Authorities, UserSubject};
+use cluster::auth::credential::Credentials;
+use cluster::auth::join::{Claim, Join, JoinError, token_name};
+use cluster::auth::login::{Attempt, Login, LoginError};
+use cluster::resource::role::{Options as RoleOptions, presets};
+use cluster::resource::token::{TokenSpec, TokenType};
+use cluster::resource::user::{Traits, UserSpec};
+use cluster::resource::{Resource, Resources};
+use cluster::store::Backend;
+use cluster::store::sqlite::{Options, Sqlite};
+use protocol::identity::NodeId;
+use protocol::message::control::Refusal;
+use protocol::message::join::PROOF_CONTEXT;
+use ring::signature::{Ed25519KeyPair, KeyPair};
+
+struct Auth {
+    store: Arc<dyn Backend>,
+    resources: Resources,
+    login: Login,
+    join: Join,
+    dir: tempfile::TempDir,
+}
+
+impl Auth {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&dir.path().join("tether.db"), Options::default()).unwrap();
+        let store: Arc<dyn Backend> = Arc::new(store);
+        let audit = Audit::open(&dir.path().join("audit.db")).unwrap();
+        let authorities = Arc::new(Authorities::open(&store, "lab").await.unwrap());
+        let resources = Resources::new(Arc::clone(&store));
+        for role in presets() {
+            resources.create(&role).await.unwrap();
+        }
+        let login = Login {
+            authorities: Arc::clone(&authorities),
+            resources: resources.clone(),
+            credentials: Credentials::new(Arc::clone(&store)).unwrap(),
+            audit: audit.clone(),
+        };
+        let join = Join {
+            authorities,
+            resources: resources.clone(),
+            audit,
+        };
+        Self {
+            store,
+            resources,
+            login,
+            join,
+            dir,
+        }
+    }
+
+    async fn add_user(&self, name: &str, password: &str) {
+        let traits = Traits {
+            logins: vec!["root".into()],
+        };
+        let user = Resource::new(
+            name,
+            UserSpec {
+                roles: vec!["access".into()],
+                traits,
+            },
+        );
+        self.resources.create(&user).await.unwrap();
+        let hash = self
+            .login
+            .credentials
+            .hash(Secret::new(password.into()))
+            .await
+            .unwrap();
+        let (mut credential, revision) = self.login.credentials.get(name).await.unwrap();
+        credential.password = Some(hash);
+        self.login
+            .credentials
+            .put(name, &credential, revision)
+            .await
+            .unwrap();
+    }
+
+    async fn add_token(&self, uses: Option<u32>, ttl: Duration) -> Secret {
+        let secret = Secret::random("tjoin-");
+        let spec = TokenSpec {
+            r#type: TokenType::Node,
+            labels: [("env".to_owned(), "lab".to_owned())].into(),
+            uses_left: uses,
+            secret_sha256: secret.sha256(),
+        };
+        let mut token = Resource::new(token_name(&secret), spec);
+        token.metadata.expires = Some((SystemTime::now() + ttl).into());
+        self.resources.create(&token).await.unwrap();
+        secret
+    }
+}
+
+fn attempt(user: &str, password: &str, ttl: Option<Duration>) -> Attempt {
+    Attempt {
+        user: user.into(),
+        password: Secret::new(password.into()),
+        invite: None,
+        public_key: device().1,
+        ttl,
+        addr: "192.0.2.7:1".into(),
+    }
+}
+
+fn device() -> (Ed25519KeyPair, [u8; 32]) {
+    let seed = rand::random::<[u8; 32]>();
+    let key = Ed25519KeyPair::from_seed_unchecked(&seed).unwrap();
+    let public = key.public_key().as_ref().try_into().unwrap();
+    (key, public)
+}
+
+fn proof(key: &Ed25519KeyPair, exported: &[u8]) -> Vec<u8> {
+    key.sign(&[PROOF_CONTEXT, exported].concat())
+        .as_ref()
+        .to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn authorities_are_made_once_and_keep_their_pin() {
+    let auth = Auth::new().await;
+    let again = Authorities::open(&auth.store, "lab").await.unwrap();
+    assert_eq!(again.pin(), auth.join.authorities.pin());
+    assert_ne!(again.host.pin, again.user.pin);
+    let other = Authorities::open(&auth.store, "other").await.err().unwrap();
+    assert!(
+        other.to_string().contains("belongs to the cluster \"lab\""),
+        "{other}"
+    );
+    drop(auth.dir);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_names_its_subject_and_nobody_else() {
+    let auth = Auth::new().await;
+    let authorities = &auth.join.authorities;
+    let (_, public_key) = device();
+    let id = NodeId([7; 16]);
+    let node = authorities.issue_node(id, "gateway-1", public_key).unwrap();
+    assert_eq!(
+        identify(authorities, &node.x509).unwrap(),
+        Peer::Node { id, public_key }
+    );
+    assert_eq!(
+        node.ssh.valid_principals(),
+        ["gateway-1", "gateway-1.lab", &id.to_string()]
+    );
+    let mut subject = UserSubject {
+        name: "ann",
+        principals: &["root".to_owned()],
+        roles: &[],
+        public_key,
+        ttl: Duration::from_secs(60),
+    };
+    let user = authorities.issue_user(&subject).unwrap();
+    assert!(
+        matches!(identify(authorities, &user.x509).unwrap(), Peer::User(peer) if peer.name == "ann")
+    );
+    subject.principals = &[];
+    assert!(
+        authorities.issue_user(&subject).is_err(),
+        "no principals would mean every login"
+    );
+
+    let stranger = Auth::new().await;
+    let forged = stranger
+        .join
+        .authorities
+        .issue_node(id, "gateway-1", public_key)
+        .unwrap();
+    // The same names, so the same issuer: only the verifier of TLS tells these two apart.
+    assert!(forged.ssh.signature_key() != node.ssh.signature_key());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_life_of_a_certificate_is_capped_by_the_role() {
+    let auth = Auth::new().await;
+    auth.add_user("ann", "long enough").await;
+    let mut role = auth
+        .resources
+        .get::<cluster::resource::role::RoleSpec>("access")
+        .await
+        .unwrap();
+    role.spec.options = RoleOptions {
+        max_session_ttl: Some(Duration::from_secs(3600)),
+        client_idle_timeout: None,
+    };
+    auth.resources.put(&role).await.unwrap();
+    for (wished, expect) in [(None, 3600), (Some(1800), 1800), (Some(86_400), 3600)] {
+        let ttl = wished.map(Duration::from_secs);
+        let done = auth
+            .login
+            .log_in(attempt("ann", "long enough", ttl))
+            .await
+            .unwrap();
+        let left = done
+            .issued
+            .not_after
+            .duration_since(SystemTime::now())
+            .unwrap()
+            .as_secs();
+        assert!((expect - 30..=expect).contains(&left), "{wished:?}: {left}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_success_before_the_limit_forgets_failures() {
+    let auth = Auth::new().await;
+    auth.add_user("ann", "long enough").await;
+    for _ in 0..2 {
+        for _ in 0..4 {
+            let done = auth.login.log_in(attempt("ann", "wrong", None)).await;
+            assert!(matches!(done, Err(LoginError::BadCredentials)));
+        }
+        assert!(
+            auth.login
+                .log_in(attempt("ann", "long enough", None))
+                .await
+                .is_ok()
+        );
+    }
+    for _ in 0..5 {
+        auth.login
+            .log_in(attempt("ann", "wrong", None))
+            .await
+            .err()
+            .unwrap();
+    }
+    let done = auth.login.log_in(attempt("ann", "long enough", None)).await;
+    assert!(matches!(done, Err(LoginError::LockedOut)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_devices_that_race_for_a_token_only_as_many_join_as_it_allows() {
+    let auth = Auth::new().await;
+    let token = auth.add_token(Some(5), Duration::from_secs(60)).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..20 {
+        let (join, token) = (auth.join.clone(), token.clone());
+        tasks.spawn(async move {
+            let (key, public_key) = device();
+            let (exported, addr) = ([9; 32], "192.0.2.7:1");
+            let claim = Claim {
+                proof: &proof(&key, &exported),
+                exported: &exported,
+                addr,
+            };
+            join.join(&token, &format!("gateway-{number}"), public_key, &claim)
+                .await
+                .is_ok()
+        });
+    }
+    let joined = tasks.join_all().await.into_iter().filter(|ok| *ok).count();
+    assert_eq!(joined, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_joins_again_stays_the_same_node() {
+    let auth = Auth::new().await;
+    let token = auth.add_token(None, Duration::from_secs(60)).await;
+    let (key, public_key) = device();
+    let (exported, addr) = ([9; 32], "192.0.2.7:1");
+    let claim = Claim {
+        proof: &proof(&key, &exported),
+        exported: &exported,
+        addr,
+    };
+    let first = auth
+        .join
+        .join(&token, "gateway-1", public_key, &claim)
+        .await
+        .unwrap();
+    let second = auth
+        .join
+        .join(&token, "gateway-2", public_key, &claim)
+        .await
+        .unwrap();
+    assert_eq!(first.id, second.id);
+    assert!(second.generation > first.generation);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_of_another_connection_or_key_is_worth_nothing() {
+    let auth = Auth::new().await;
+    let token = auth.add_token(None, Duration::from_secs(60)).await;
+    let (key, public_key) = device();
+    let addr = "192.0.2.7:1";
+    for (signer, exported) in [(&key, [1; 32]), (&device().0, [9; 32])] {
+        let claim = Claim {
+            proof: &proof(signer, &exported),
+            exported: &[9; 32],
+            addr,
+        };
+        let refused = auth
+            .join
+            .join(&token, "gateway-1", public_key, &claim)
+            .await
+            .err()
+            .unwrap();
+        assert!(matches!(
+            refused,
+            JoinError::Refused {
+                reason: Refusal::Proof,
+                ..
+            }
+        ));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_device_returns_by_its_key_and_a_copy_is_detected() {
+    let auth = Auth::new().await;
+    let token = auth.add_token(None, Duration::from_secs(60)).await;
+    let (key, public_key) = device();
+    let (exported, addr) = ([9; 32], "192.0.2.7:1");
+    let claim = Claim {
+        proof: &proof(&key, &exported),
+        exported: &exported,
+        addr,
+    };
+    let node = auth
+        .join
+        .join(&token, "gateway-1", public_key, &claim)
+        .await
+        .unwrap();
+    let renewed = auth
+        .join
+        .renew(node.id, node.generation, Some(&claim))
+        .await
+        .unwrap();
+    assert_eq!(renewed.generation, node.generation + 1);
+    // The answer was lost: the device asks with the generation it still has.
+    let again = auth
+        .join
+        .renew(node.id, node.generation, Some(&claim))
+        .await
+        .unwrap();
+    assert_eq!(again.generation, node.generation + 2);
+    // Two steps behind is not a lost answer but another device.
+    let copy = auth
+        .join
+        .renew(node.id, node.generation, Some(&claim))
+        .await
+        .err()
+        .unwrap();
+    assert!(matches!(
+        copy,
+        JoinError::Refused {
+            reason: Refusal::Cloned,
+            ..
+        }
+    ));
+    let unknown = auth
+        .join
+        .renew(NodeId([1; 16]), 1, Some(&claim))
+        .await
+        .err()
+        .unwrap();
+    assert!(matches!(
+        unknown,
+        JoinError::Refused {
+            reason: Refusal::Removed,
+            ..
+        }
+    ));
+}

@@ -125,14 +125,16 @@ async fn never_or(limit: Option<Duration>) {
 }
 
 fn config(host: &Host) -> ssh_server::Config {
-    let mut preferred = russh::Preferred::default();
-    preferred.kex = Cow::Borrowed(KEX);
-    preferred.cipher = Cow::Borrowed(if crate::sys::has_aes() {
-        FAST_AES
-    } else {
-        NO_AES
-    });
-    preferred.compression = Cow::Borrowed(&[russh::compression::NONE]);
+    let preferred = russh::Preferred {
+        kex: Cow::Borrowed(KEX),
+        cipher: Cow::Borrowed(if crate::sys::has_aes() {
+            FAST_AES
+        } else {
+            NO_AES
+        }),
+        compression: Cow::Borrowed(&[russh::compression::NONE]),
+        ..russh::Preferred::default()
+    };
     ssh_server::Config {
         server_id: russh::SshId::Standard(
             concat!("SSH-2.0-Tether_", env!("CARGO_PKG_VERSION")).into(),

@@ -85,10 +85,13 @@ async fn hold(
 ) -> anyhow::Result<()> {
     let monotonic = Monotonic::start();
     let (inputs, mut queue) = mpsc::channel(QUEUE);
-    let ends = [SignalKind::terminate(), SignalKind::interrupt()];
-    for end in ends {
-        let signal = signal(end).context("signals cannot be received")?;
-        tokio::spawn(tell_end(signal, inputs.clone()));
+    let ends = [
+        ("SIGTERM", SignalKind::terminate()),
+        ("SIGINT", SignalKind::interrupt()),
+    ];
+    for (name, kind) in ends {
+        let signal = signal(kind).context("signals cannot be received")?;
+        tokio::spawn(tell_end(name, signal, inputs.clone()));
     }
     serve_status(&dir, &inputs);
     let machine = Machine::look();
@@ -141,8 +144,9 @@ fn serve_status(dir: &DataDir, inputs: &mpsc::Sender<Input>) {
     }
 }
 
-async fn tell_end(mut signal: Signal, inputs: mpsc::Sender<Input>) {
+async fn tell_end(name: &str, mut signal: Signal, inputs: mpsc::Sender<Input>) {
     if signal.recv().await.is_some() {
+        log::info!("{name} received");
         // Nobody listens any more only when the agent ends already.
         let _ = inputs.send(Input::Stop).await;
     }

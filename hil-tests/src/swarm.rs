@@ -69,7 +69,8 @@ impl Swarm {
 
     /// Lets the agents live for a while.
     pub fn idle(&self, time: Duration) {
-        self.runtime.block_on(tokio::time::sleep(time));
+        self.runtime
+            .block_on(async { tokio::time::sleep(time).await });
     }
 }
 

@@ -1,5 +1,13 @@
 //! No bytes a stranger can send make a decoder panic, and what is decoded encodes back.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use proptest::prelude::*;
 use protocol::error::DecodeError;
 use protocol::message::control::{ToAgent, ToCluster};

@@ -1,6 +1,14 @@
 //! The wire layout, held still: a released message must keep its bytes for good. A failure here
 //! means that agents in the field could no longer be understood.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use protocol::message::control::{Hello, Inventory, Refusal, ToAgent, ToCluster, Welcome};
 use protocol::message::dial::{
     ClientRequest, DialHeader, DialRefusal, DialReply, LinkRequest, Permits,

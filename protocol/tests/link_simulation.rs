@@ -1,5 +1,13 @@
 //! The link supervisor against a simulated path and cluster, in virtual time.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::time::Duration;
 
 use protocol::backoff::CAP;

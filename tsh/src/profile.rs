@@ -150,7 +150,7 @@ impl Entry {
     pub(crate) fn identity(&self) -> Result<Identity> {
         Identity::load(self).with_context(|| {
             format!(
-                "The login stored in {} is damaged. Run: tsh login",
+                "The login stored in {} is damaged; run `tsh login`",
                 self.dir.display()
             )
         })

@@ -101,7 +101,7 @@ async fn converse(
 
 /// Waits for the end of a connection that has no channel, or has lost it, and says why it ended.
 async fn lost(session: Handle<Client>, to: &Destination) -> anyhow::Error {
-    let sentence = format!("The connection to {} ended.", to.node);
+    let sentence = format!("The connection to {} ended", to.node);
     let failure = Failure::new(Exit::ConnectionLost, sentence);
     match session.await {
         Ok(()) => failure.into(),

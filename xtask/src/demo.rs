@@ -146,11 +146,7 @@ impl Demo {
 /// Prints a command with its output, and fails if it has.
 fn step(command: &Command, finished: Finished) -> Result<()> {
     let line = shown(command);
-    say(
-        &format!("\n$ {line}\n{}{}", finished.stdout, finished.stderr)
-            .trim_end()
-            .to_owned(),
-    );
+    say(format!("\n$ {line}\n{}{}", finished.stdout, finished.stderr).trim_end());
     ensure!(
         !INTERRUPTED.load(std::sync::atomic::Ordering::Relaxed),
         "interrupted"

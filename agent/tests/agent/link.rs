@@ -7,7 +7,8 @@ use protocol::message::Text;
 use protocol::message::control::{Refusal, ToAgent, ToCluster};
 use protocol::message::dial::{DialHeader, DialRefusal, DialReply, LinkRequest, Permits};
 
-use crate::cluster::{Cluster, Linked, Seen, TOKEN, now, read, understood, until, write};
+use crate::authority::now;
+use crate::cluster::{Cluster, Linked, Seen, TOKEN, read, understood, until, write};
 use crate::process::{Agent, Device};
 
 /// A device that has joined, its running agent, and the link.
@@ -36,14 +37,19 @@ fn header(logins: &[&'static str]) -> DialHeader<'static> {
 }
 
 fn own_login() -> String {
-    nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name
+    nix::unistd::User::from_uid(nix::unistd::geteuid())
+        .unwrap()
+        .unwrap()
+        .name
 }
 
 #[tokio::test]
 async fn an_agent_says_hello_shows_its_status_and_says_goodbye() {
     let config = "[labels]\nenv = \"lab\"\n";
     let (_cluster, device, agent, mut linked, hello) = up(config).await;
-    let ToCluster::Hello(hello) = understood(&hello) else { panic!("not a Hello") };
+    let ToCluster::Hello(hello) = understood(&hello) else {
+        panic!("not a Hello")
+    };
     assert_eq!(hello.agent_version.as_str(), env!("CARGO_PKG_VERSION"));
     assert_eq!(hello.labels.len(), 1);
     assert_eq!(hello.trust_serial, 1);
@@ -58,7 +64,10 @@ async fn an_agent_says_hello_shows_its_status_and_says_goodbye() {
     let (code, took) = agent.stop().await;
     assert_eq!(code, 0);
     assert!(took < Duration::from_secs(3), "{took:?}");
-    assert_eq!(understood::<ToCluster<'_>>(&linked.read().await), ToCluster::Goodbye);
+    assert_eq!(
+        understood::<ToCluster<'_>>(&linked.read().await),
+        ToCluster::Goodbye
+    );
     assert_eq!(linked.close_code().await, CloseCode::Done.code().into());
 }
 
@@ -67,30 +76,39 @@ async fn one_agent_per_folder() {
     let (_cluster, device, _agent, _linked, _) = up("").await;
     let second = device.run(&["start"]).await;
     assert_eq!(second.code, 1, "{second:?}");
-    assert!(second.error.contains("another tether-agent"), "{}", second.error);
+    assert!(
+        second.error.contains("another tether-agent"),
+        "{}",
+        second.error
+    );
 }
 
 #[tokio::test]
 async fn a_cluster_that_restarts_is_found_again() {
     let (cluster, device, _agent, linked, _) = up("").await;
     device.status_says(r#""state":"up""#).await;
-    drop(linked);
-    let mut cluster = cluster.restart().await;
+    let mut cluster = cluster.restart(linked).await;
     let (_linked, _) = cluster.welcomed().await;
     let status = device.status_says(r#""state":"up""#).await;
-    assert!(status.contains("the cluster shuts down"), "{status}");
+    // Either that it shuts down, or that it takes no more connections while it does.
+    assert!(status.contains(r#""last_loss":{"reason":"#), "{status}");
 }
 
 #[tokio::test]
 async fn labels_from_commands_follow() {
     let config = "[[command_labels]]\nname = \"kernel\"\ncommand = [\"sh\", \"-c\", \"sleep 1; echo 6\"]\nperiod = \"1h\"\n";
     let (_cluster, _device, _agent, mut linked, hello) = up(config).await;
-    let ToCluster::Hello(hello) = understood(&hello) else { panic!("not a Hello") };
+    let ToCluster::Hello(hello) = understood(&hello) else {
+        panic!("not a Hello")
+    };
     assert!(hello.labels.is_empty());
     let labels = until(&mut linked, |message| match message {
-        ToCluster::LabelsChanged(labels) => {
-            Some(labels.iter().map(|l| format!("{}={}", l.key, l.value)).collect::<Vec<_>>())
-        }
+        ToCluster::LabelsChanged(labels) => Some(
+            labels
+                .iter()
+                .map(|l| format!("{}={}", l.key, l.value))
+                .collect::<Vec<_>>(),
+        ),
         _ => None,
     })
     .await;
@@ -116,14 +134,17 @@ async fn certificates_are_renewed_at_half_life() {
     linked.write(&ToAgent::Renewed(issued.certificates())).await;
     device.status_says(r#""generation":2"#).await;
     let before = device.state();
-    linked.write(&ToAgent::TrustChanged(cluster.authority.trust(2))).await;
+    linked
+        .write(&ToAgent::TrustChanged(cluster.authority.trust(2)))
+        .await;
     while device.state() == before {
         tokio::task::yield_now().await;
     }
-    drop(linked);
-    let mut cluster = cluster.restart().await;
+    let mut cluster = cluster.restart(linked).await;
     let (_linked, hello) = cluster.welcomed().await;
-    let ToCluster::Hello(hello) = understood(&hello) else { panic!("not a Hello") };
+    let ToCluster::Hello(hello) = understood(&hello) else {
+        panic!("not a Hello")
+    };
     assert_eq!(hello.trust_serial, 2);
 }
 
@@ -135,7 +156,10 @@ async fn a_device_with_an_expired_certificate_comes_back_by_its_key() {
     cluster.seen().await;
     cluster.authority.policy.lock().unwrap().validity = (-60, 7 * 86_400);
     let _agent = device.start();
-    assert!(matches!(cluster.seen().await, Seen::CameBack { generation: 1 }));
+    assert!(matches!(
+        cluster.seen().await,
+        Seen::CameBack { generation: 1 }
+    ));
     let (_linked, _) = cluster.welcomed().await;
     device.status_says(r#""generation":2"#).await;
 }
@@ -149,7 +173,10 @@ async fn a_certificate_that_only_the_cluster_knows_to_be_over_is_replaced() {
     cluster.seen().await;
     cluster.authority.policy.lock().unwrap().validity = (-60, 7 * 86_400);
     let _agent = device.start();
-    assert!(matches!(cluster.seen().await, Seen::CameBack { generation: 1 }));
+    assert!(matches!(
+        cluster.seen().await,
+        Seen::CameBack { generation: 1 }
+    ));
     let (_linked, _) = cluster.welcomed().await;
 }
 
@@ -161,8 +188,13 @@ async fn a_node_that_may_not_come_back_says_why() {
     cluster.seen().await;
     cluster.authority.policy.lock().unwrap().refuse = Some(Refusal::Locked);
     let agent = device.start();
-    let status = device.status_says("this node is locked: The cluster says no.").await;
-    assert!(status.contains(r#""state":"waiting","retry_in_s":"#), "{status}");
+    let status = device
+        .status_says("this node is locked: The cluster says no.")
+        .await;
+    assert!(
+        status.contains(r#""state":"waiting","retry_in_s":"#),
+        "{status}"
+    );
     assert_eq!(agent.stop().await.0, 0);
 }
 
@@ -172,18 +204,31 @@ async fn a_refused_hello_is_told_by_status() {
     assert_eq!(device.join(&cluster).await.code, 0);
     cluster.seen().await;
     let _agent = device.start();
-    let Seen::Linked(mut linked) = cluster.seen().await else { panic!("not a link") };
+    let Seen::Linked(mut linked) = cluster.seen().await else {
+        panic!("not a link")
+    };
     linked.read().await;
     let (reason, text) = (Refusal::Removed, Text::cut("Join anew."));
-    linked.write(&ToAgent::Refused { reason, retry_after_s: 0, text }).await;
-    device.status_says("this node was removed and must join anew: Join anew.").await;
+    linked
+        .write(&ToAgent::Refused {
+            reason,
+            retry_after_s: 0,
+            text,
+        })
+        .await;
+    device
+        .status_says("this node was removed and must join anew: Join anew.")
+        .await;
 }
 
 #[tokio::test]
 async fn what_the_cluster_must_not_send_ends_the_link() {
     let (mut cluster, _device, _agent, mut linked, _) = up("").await;
     linked.send.write_all(&[0, 2, 0, 9]).await.unwrap();
-    assert_eq!(linked.close_code().await, CloseCode::PeerMisbehaved.code().into());
+    assert_eq!(
+        linked.close_code().await,
+        CloseCode::PeerMisbehaved.code().into()
+    );
 
     let (mut linked, _) = cluster.welcomed().await;
     // A message of a newer version is no misbehaviour; certificates of another key are.
@@ -191,7 +236,10 @@ async fn what_the_cluster_must_not_send_ends_the_link() {
     cluster.authority.policy.lock().unwrap().public_key = [9; 32];
     let issued = cluster.authority.issue();
     linked.write(&ToAgent::Renewed(issued.certificates())).await;
-    assert_eq!(linked.close_code().await, CloseCode::PeerMisbehaved.code().into());
+    assert_eq!(
+        linked.close_code().await,
+        CloseCode::PeerMisbehaved.code().into()
+    );
 }
 
 #[tokio::test]
@@ -215,12 +263,17 @@ async fn an_unknown_dial_is_answered_and_a_broken_one_ends_the_link() {
     let (mut send, mut receive) = linked.connection.open_bi().await.unwrap();
     send.write_all(&[0, 2, 99, 9]).await.unwrap();
     let reply = read(&mut receive).await.unwrap();
-    let DialReply::Refused { reason, .. } = understood(&reply) else { panic!("accepted") };
+    let DialReply::Refused { reason, .. } = understood(&reply) else {
+        panic!("accepted")
+    };
     assert_eq!(reason, DialRefusal::Internal);
 
     let (mut send, _receive) = linked.connection.open_bi().await.unwrap();
     send.write_all(&[0, 2, 0, 9]).await.unwrap();
-    assert_eq!(linked.close_code().await, CloseCode::PeerMisbehaved.code().into());
+    assert_eq!(
+        linked.close_code().await,
+        CloseCode::PeerMisbehaved.code().into()
+    );
 }
 
 #[tokio::test]
@@ -234,7 +287,9 @@ async fn dials_beyond_the_limit_are_told_to_wait() {
         open.push((send, receive));
     }
     let (_, _, reply) = linked.dial(&LinkRequest::Ssh(header(&[login]))).await;
-    let DialReply::Refused { reason, .. } = understood(&reply) else { panic!("accepted") };
+    let DialReply::Refused { reason, .. } = understood(&reply) else {
+        panic!("accepted")
+    };
     assert_eq!(reason, DialRefusal::Busy);
     drop(open);
     device.status_says(r#""sessions":0"#).await;
@@ -261,8 +316,35 @@ async fn a_device_joins_by_itself_if_its_configuration_says_how() {
 #[tokio::test]
 async fn a_drained_link_comes_back() {
     let (mut cluster, _device, _agent, mut linked, _) = up("").await;
-    linked.write(&ToAgent::Drain { after_ms: 100, spread_ms: 100 }).await;
+    linked
+        .write(&ToAgent::Drain {
+            after_ms: 100,
+            spread_ms: 100,
+        })
+        .await;
     assert_eq!(linked.close_code().await, CloseCode::Draining.code().into());
     let (mut linked, _) = cluster.welcomed().await;
     write(&mut linked.send, &ToAgent::HeartbeatAck { seq: 1 }).await;
+}
+
+#[tokio::test]
+async fn a_cluster_that_answers_no_heartbeat_is_left() {
+    let (mut cluster, device) = (Cluster::start(), Device::new());
+    assert_eq!(device.join(&cluster).await.code, 0);
+    cluster.seen().await;
+    let _agent = device.start();
+    let Seen::Linked(mut linked) = cluster.seen().await else {
+        panic!("not a link")
+    };
+    linked.read().await;
+    linked.welcome(5).await;
+    let heartbeat = |message: ToCluster<'_>| match message {
+        ToCluster::Heartbeat { seq } => Some(seq),
+        _ => None,
+    };
+    assert_eq!(until(&mut linked, heartbeat).await, 1);
+    linked.write(&ToAgent::HeartbeatAck { seq: 1 }).await;
+    assert_eq!(until(&mut linked, heartbeat).await, 2);
+    assert_eq!(linked.close_code().await, CloseCode::TimedOut.code().into());
+    device.status_says("the cluster no longer answers").await;
 }

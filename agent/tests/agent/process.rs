@@ -12,28 +12,30 @@ use tokio::time::timeout;
 use crate::cluster::{Cluster, SOON, TOKEN};
 
 /// A device: a folder for the agent's state and configuration.
-pub struct Device {
+pub(crate) struct Device {
     folder: tempfile::TempDir,
 }
 
 /// A running agent; killed when dropped.
-pub struct Agent(Child);
+pub(crate) struct Agent(Child);
 
 impl Device {
-    pub fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+    pub(crate) fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn state(&self) -> Vec<u8> {
+    pub(crate) fn state(&self) -> Vec<u8> {
         std::fs::read(self.path().join("data/node.state")).unwrap()
     }
 
     /// Writes the configuration that all commands of this device use.
-    pub fn configure(&self, text: &str) {
+    pub(crate) fn configure(&self, text: &str) {
         std::fs::write(self.path().join("agent.toml"), text).unwrap();
     }
 
@@ -53,27 +55,37 @@ impl Device {
         command
     }
 
-    pub async fn run(&self, arguments: &[&str]) -> Ran {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
         let output = timeout(SOON * 3, self.command(arguments).output()).await;
         Ran::from(output.expect("the agent does not end").unwrap())
     }
 
-    pub async fn join(&self, cluster: &Cluster) -> Ran {
-        self.join_with(cluster, TOKEN, &cluster.authority.pin()).await
+    pub(crate) async fn join(&self, cluster: &Cluster) -> Ran {
+        self.join_with(cluster, TOKEN, &cluster.authority.pin())
+            .await
     }
 
-    pub async fn join_with(&self, cluster: &Cluster, token: &str, pin: &str) -> Ran {
+    pub(crate) async fn join_with(&self, cluster: &Cluster, token: &str, pin: &str) -> Ran {
         let address = cluster.address.to_string();
-        let join = ["join", "--cluster", &address, "--token", token, "--ca-pin", pin];
-        self.run(&[&join[..], &["--node-name", "gateway-1"]].concat()).await
+        let join = [
+            "join",
+            "--cluster",
+            &address,
+            "--token",
+            token,
+            "--ca-pin",
+            pin,
+        ];
+        self.run(&[&join[..], &["--node-name", "gateway-1"]].concat())
+            .await
     }
 
-    pub fn start(&self) -> Agent {
+    pub(crate) fn start(&self) -> Agent {
         Agent(self.command(&["start"]).spawn().unwrap())
     }
 
     /// Asks for the status until it says so.
-    pub async fn status_says(&self, wanted: &str) -> String {
+    pub(crate) async fn status_says(&self, wanted: &str) -> String {
         let patience = Instant::now();
         loop {
             let ran = self.run(&["status", "--format", "json"]).await;
@@ -88,21 +100,24 @@ impl Device {
 
 impl Agent {
     /// Asks the agent to end; gives its exit code and how long it took.
-    pub async fn stop(mut self) -> (i32, Duration) {
+    pub(crate) async fn stop(mut self) -> (i32, Duration) {
         let id = i32::try_from(self.0.id().unwrap()).unwrap();
         let asked = Instant::now();
         kill(Pid::from_raw(id), Signal::SIGTERM).unwrap();
-        let status = timeout(SOON, self.0.wait()).await.expect("the agent does not end").unwrap();
+        let status = timeout(SOON, self.0.wait())
+            .await
+            .expect("the agent does not end")
+            .unwrap();
         (status.code().unwrap_or(-1), asked.elapsed())
     }
 }
 
 /// What a command left behind.
 #[derive(Debug)]
-pub struct Ran {
-    pub code: i32,
-    pub out: String,
-    pub error: String,
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) error: String,
 }
 
 impl From<Output> for Ran {

@@ -165,7 +165,6 @@ impl Join {
         if let Some(claim) = claim {
             prove(&public_key, claim)?;
         }
-        // The answer to the last renewal may have been lost on the way: one step behind is fine.
         if generation.saturating_add(1) < node.spec.generation {
             let event = Event::new(code::NODE_CLONED).server(&id.to_string(), &node.spec.hostname);
             let addr = claim.map_or("", |c| c.addr);
@@ -175,8 +174,12 @@ impl Join {
                 "another device renewed with this key: a copied image? Remove the node and join both anew",
             ));
         }
-        node.spec.generation = generation.max(node.spec.generation).saturating_add(1);
-        self.resources.put(&node).await?;
+        // One step behind, the last answer was lost on the way: the same generation is issued again,
+        // so that a lossy link never makes a device look like its own copy.
+        if generation >= node.spec.generation {
+            node.spec.generation = generation.saturating_add(1);
+            self.resources.put(&node).await?;
+        }
         let renewed = self.enroll(id, &node, public_key)?;
         let event = Event::new(code::NODE_RENEWED).server(&id.to_string(), &renewed.name);
         self.audit.record(event).await;

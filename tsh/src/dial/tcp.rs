@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use crate::address::ProxyAddr;
-use crate::error::{Exit, Failure, fail};
+use crate::error::{Exit, fail};
 use crate::output;
 
 /// For one address. A SYN is sent again after 1 and 3 s, so three may be lost.
@@ -20,17 +20,19 @@ const KEEPALIVE: (u32, u32, u32) = (30, 10, 3);
 
 /// The addresses of a proxy; never none.
 pub(crate) async fn resolve(proxy: &ProxyAddr) -> Result<Vec<SocketAddr>> {
-    let unknown = || {
+    let unknown = |why: &str| {
         let sentence = format!(
-            "Cannot find the address of {}. Is the network up?",
+            "Cannot find the address of {} ({why}). Check the name, and that the network is up.",
             proxy.host
         );
-        Failure::new(Exit::Unreachable, sentence)
+        fail(Exit::Unreachable, sentence)
     };
     let found = lookup_host((proxy.host.as_str(), proxy.port)).await;
-    let addresses: Vec<_> = found.with_context(unknown)?.collect();
+    let addresses: Vec<_> = found
+        .map_err(|error| unknown(&error.to_string()))?
+        .collect();
     if addresses.is_empty() {
-        return Err(unknown().into());
+        return Err(unknown("it has none"));
     }
     Ok(addresses)
 }

@@ -29,7 +29,7 @@ pub(super) fn config(user: &LoggedIn) -> Result<ClientConfig> {
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(user.trusted.roots()?)
         .with_client_auth_cert(identity.chain()?, identity.tls_key()?)
-        .context("The stored certificate cannot be used. Run: tsh login")?;
+        .context("The stored certificate cannot be used; run `tsh login`")?;
     config.alpn_protocols = vec![ALPN_CLIENT.to_vec()];
     config.resumption = Resumption::disabled();
     Ok(config)

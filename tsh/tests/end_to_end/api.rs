@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use crate::ca::Ca;
 use crate::cluster::Options;
 
-pub struct Api {
+pub(crate) struct Api {
     host: Arc<Ca>,
     user: Arc<Ca>,
     ttl: Duration,
@@ -21,18 +21,24 @@ pub struct Api {
 }
 
 impl Api {
-    pub fn new(host: Arc<Ca>, user: Arc<Ca>, options: &Options) -> Self {
+    pub(crate) fn new(host: Arc<Ca>, user: Arc<Ca>, options: &Options) -> Self {
         Self {
             host,
             user,
             ttl: options.ttl,
-            logins: options.logins.iter().map(|&login| login.to_owned()).collect(),
+            logins: options
+                .logins
+                .iter()
+                .map(|&login| login.to_owned())
+                .collect(),
         }
     }
 
-    pub async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin, known: bool) {
+    pub(crate) async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin, known: bool) {
         let mut stream = BufReader::new(stream);
-        let Some((request, body)) = read(&mut stream).await else { return };
+        let Some((request, body)) = read(&mut stream).await else {
+            return;
+        };
         let (status, answer) = self.answer(&request, &body, known);
         let answer = answer.to_string();
         let head = format!(
@@ -50,7 +56,10 @@ impl Api {
         match request {
             "GET /v1/ping" => {
                 let pin = self.host.pin();
-                (200, json!({"cluster": "lab", "version": "0.1.0", "ca_pin": pin}))
+                (
+                    200,
+                    json!({"cluster": "lab", "version": "0.1.0", "ca_pin": pin}),
+                )
             }
             "POST /v1/login" => match asked["password"].as_str() {
                 Some("correct horse") => (200, self.login(&asked)),
@@ -69,8 +78,12 @@ impl Api {
     }
 
     fn login(&self, asked: &Value) -> Value {
-        let public = STANDARD.decode(asked["public_key"].as_str().unwrap()).unwrap();
-        let ttl = asked["ttl_s"].as_u64().map_or(self.ttl, Duration::from_secs);
+        let public = STANDARD
+            .decode(asked["public_key"].as_str().unwrap())
+            .unwrap();
+        let ttl = asked["ttl_s"]
+            .as_u64()
+            .map_or(self.ttl, Duration::from_secs);
         let expires = (OffsetDateTime::now_utc() + ttl).format(&Rfc3339).unwrap();
         json!({
             "cluster": "lab", "user": asked["user"], "roles": ["access"], "logins": self.logins,

@@ -8,14 +8,14 @@ use tempfile::TempDir;
 
 use crate::cluster::Cluster;
 
-pub struct User {
-    pub home: TempDir,
-    pub proxy: String,
-    pub pin: String,
+pub(crate) struct User {
+    pub(crate) home: TempDir,
+    pub(crate) proxy: String,
+    pub(crate) pin: String,
 }
 
 impl User {
-    pub fn of(cluster: &Cluster) -> Self {
+    pub(crate) fn of(cluster: &Cluster) -> Self {
         Self {
             home: tempfile::tempdir().unwrap(),
             proxy: cluster.address.to_string(),
@@ -24,14 +24,14 @@ impl User {
     }
 
     /// A user who has logged in.
-    pub fn logged_in(cluster: &Cluster) -> Self {
+    pub(crate) fn logged_in(cluster: &Cluster) -> Self {
         let user = Self::of(cluster);
         let done = user.login("correct horse", &["--ca-pin", &user.pin]);
         assert!(done.status.success(), "{done:?}");
         user
     }
 
-    pub fn login(&self, password: &str, more: &[&str]) -> Output {
+    pub(crate) fn login(&self, password: &str, more: &[&str]) -> Output {
         let mut args = vec!["login", "--proxy", &self.proxy, "--user", "ann"];
         args.extend(["--password-file", "-"]);
         args.extend(more);
@@ -39,7 +39,7 @@ impl User {
     }
 
     /// The command, without a terminal and without the environment of whoever runs the test.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tsh"));
         command
             .args(args)
@@ -52,11 +52,11 @@ impl User {
         command
     }
 
-    pub fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
 
-    pub fn run_with(&self, args: &[&str], input: &[u8]) -> Output {
+    pub(crate) fn run_with(&self, args: &[&str], input: &[u8]) -> Output {
         let mut child: Child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let input = input.to_vec();
@@ -67,19 +67,22 @@ impl User {
     }
 
     /// The directory of the proxy.
-    pub fn entry(&self) -> std::path::PathBuf {
-        self.home.path().join("keys").join(self.proxy.replace(':', "_"))
+    pub(crate) fn entry(&self) -> std::path::PathBuf {
+        self.home
+            .path()
+            .join("keys")
+            .join(self.proxy.replace(':', "_"))
     }
 
-    pub fn file(&self, path: impl AsRef<Path>) -> String {
+    pub(crate) fn file(&self, path: impl AsRef<Path>) -> String {
         std::fs::read_to_string(self.entry().join(path)).unwrap()
     }
 }
 
-pub fn text(bytes: &[u8]) -> &str {
+pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-pub fn code(output: &Output) -> i32 {
+pub(crate) fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or_else(|| panic!("{output:?}"))
 }

@@ -24,16 +24,16 @@ use crate::node::Node;
 
 /// What differs between tests.
 #[derive(Clone)]
-pub struct Options {
-    pub udp: bool,
+pub(crate) struct Options {
+    pub(crate) udp: bool,
     /// Lifetime of the certificates.
-    pub ttl: Duration,
+    pub(crate) ttl: Duration,
     /// Names in the node's certificate.
-    pub host_names: Vec<&'static str>,
-    pub logins: Vec<&'static str>,
+    pub(crate) host_names: Vec<&'static str>,
+    pub(crate) logins: Vec<&'static str>,
     /// Sign the host certificate of the node with a foreign CA.
-    pub foreign_host_ca: bool,
-    pub trust_clients: bool,
+    pub(crate) foreign_host_ca: bool,
+    pub(crate) trust_clients: bool,
 }
 
 impl Default for Options {
@@ -50,16 +50,18 @@ impl Default for Options {
 }
 
 /// A running cluster. It runs until the test's process ends.
-pub struct Cluster {
-    pub address: SocketAddr,
-    pub pin: String,
+pub(crate) struct Cluster {
+    pub(crate) address: SocketAddr,
+    pub(crate) pin: String,
 }
 
 impl Cluster {
-    pub fn start(options: Options) -> Self {
+    pub(crate) fn start(options: Options) -> Self {
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
             runtime.unwrap().block_on(async {
                 let listener = TcpListener::bind("127.0.0.1:0").unwrap();
                 let address = listener.local_addr().unwrap();
@@ -85,7 +87,11 @@ impl Shared {
     fn new(options: &Options) -> Self {
         let (host, user) = (Arc::new(Ca::new()), Arc::new(Ca::new()));
         let key = ssh_key(b"node");
-        let signer = if options.foreign_host_ca { Arc::new(Ca::new()) } else { host.clone() };
+        let signer = if options.foreign_host_ca {
+            Arc::new(Ca::new())
+        } else {
+            host.clone()
+        };
         Self {
             node: Node {
                 certificate: signer.host(key.public_key(), &options.host_names),
@@ -100,7 +106,11 @@ impl Shared {
     }
 
     fn tls(&self, alpn: &[&[u8]]) -> rustls::ServerConfig {
-        let roots = if self.options.trust_clients { self.user.roots() } else { Ca::new().roots() };
+        let roots = if self.options.trust_clients {
+            self.user.roots()
+        } else {
+            Ca::new().roots()
+        };
         let (chain, key) = self.host.server(&[SERVER_NAME, "127.0.0.1", "localhost"]);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = rustls::ServerConfig::builder_with_provider(provider.clone())
@@ -139,7 +149,9 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, options: &Options) {
 
 async fn serve_tcp(socket: TcpStream, tls: TlsAcceptor, shared: Arc<Shared>) {
     socket.set_nodelay(true).unwrap();
-    let Ok(stream) = tls.accept(socket).await else { return };
+    let Ok(stream) = tls.accept(socket).await else {
+        return;
+    };
     let session = stream.get_ref().1;
     let known = session.peer_certificates().is_some();
     if session.alpn_protocol() == Some(ALPN_CLIENT) {
@@ -154,16 +166,24 @@ async fn serve_quic(address: SocketAddr, shared: Arc<Shared>) {
     let crypto = QuicServerConfig::try_from(shared.tls(&[ALPN_CLIENT])).unwrap();
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     let mut transport = TransportConfig::default();
-    transport.stream_receive_window((16u32 << 20).into()).send_window(16 << 20);
+    transport
+        .stream_receive_window((16u32 << 20).into())
+        .send_window(16 << 20);
     config.transport_config(Arc::new(transport));
     let socket = UdpSocket::bind(address).unwrap();
-    let endpoint =
-        Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime));
+    let endpoint = Endpoint::new(
+        EndpointConfig::default(),
+        Some(config),
+        socket,
+        Arc::new(TokioRuntime),
+    );
     let endpoint = endpoint.unwrap();
     while let Some(incoming) = endpoint.accept().await {
         let shared = shared.clone();
         tokio::spawn(async move {
-            let Ok(connection) = incoming.await else { return };
+            let Ok(connection) = incoming.await else {
+                return;
+            };
             while let Ok((send, receive)) = connection.accept_bi().await {
                 dial(tokio::io::join(receive, send), &shared).await;
             }
@@ -181,7 +201,10 @@ async fn dial(mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, 
     let ClientRequest::Ssh { target, login } = decode(&body).unwrap();
     let reply = answer(target.as_str(), login.map(Text::as_str));
     let mut buffer = [0; HEADER + MAX_FRAME];
-    stream.write_all(encode(&reply, &mut buffer).unwrap()).await.unwrap();
+    stream
+        .write_all(encode(&reply, &mut buffer).unwrap())
+        .await
+        .unwrap();
     stream.flush().await.unwrap();
     if reply == DialReply::Accepted {
         shared.node.clone().serve(stream).await;
@@ -192,12 +215,24 @@ async fn dial(mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, 
 }
 
 fn answer<'a>(target: &'a str, login: Option<&'a str>) -> DialReply<'a> {
-    let refused = |reason, text| DialReply::Refused { reason, text: Text::cut(text) };
+    let refused = |reason, text| DialReply::Refused {
+        reason,
+        text: Text::cut(text),
+    };
     match (target, login) {
         (_, Some("toor")) => refused(DialRefusal::Denied, "You may not log in as toor."),
-        ("offline", _) => refused(DialRefusal::Offline, "offline is offline, last seen 3 h ago."),
-        ("twins", _) => refused(DialRefusal::AmbiguousName, "There are two nodes named twins."),
+        ("offline", _) => refused(
+            DialRefusal::Offline,
+            "offline is offline, last seen 3 h ago.",
+        ),
+        ("twins", _) => refused(
+            DialRefusal::AmbiguousName,
+            "There are two nodes named twins.",
+        ),
         ("gateway-1" | "gateway-1.lab" | "other", _) => DialReply::Accepted,
-        _ => refused(DialRefusal::UnknownNode, "There is no such node. Run: tsh ls"),
+        _ => refused(
+            DialRefusal::UnknownNode,
+            "There is no such node. Run: tsh ls",
+        ),
     }
 }

@@ -13,14 +13,20 @@ fn a_password_from_standard_input_logs_in_and_status_says_so() {
     assert_eq!(status["user"], "ann");
     assert_eq!(status["cluster"], "lab");
     assert_eq!(status["valid"], true);
-    assert!(user.file("known_hosts").starts_with("@cert-authority * ssh-ed25519 "));
+    assert!(
+        user.file("known_hosts")
+            .starts_with("@cert-authority * ssh-ed25519 ")
+    );
 }
 
 #[test]
 fn a_second_login_needs_no_names_and_makes_a_new_key() {
     let user = User::logged_in(&Cluster::start(Options::default()));
     let before = user.file("key.pub");
-    let again = user.run_with(&["login", "--password-file", "-", "--ttl", "1h"], b"correct horse\n");
+    let again = user.run_with(
+        &["login", "--password-file", "-", "--ttl", "1h"],
+        b"correct horse\n",
+    );
     assert_eq!(code(&again), 0, "{again:?}");
     assert_ne!(user.file("key.pub"), before);
     assert!(text(&again.stdout).contains("(for 59 min)"), "{again:?}");
@@ -33,11 +39,19 @@ fn an_invite_is_redeemed_from_files() {
     std::fs::write(&invite, "tinv-good\n").unwrap();
     let done = user.login(
         "brand new one\n",
-        &["--ca-pin", &user.pin, "--invite-file", invite.to_str().unwrap()],
+        &[
+            "--ca-pin",
+            &user.pin,
+            "--invite-file",
+            invite.to_str().unwrap(),
+        ],
     );
     assert_eq!(code(&done), 0, "{done:?}");
     std::fs::write(&invite, "tinv-used\n").unwrap();
-    let done = user.login("brand new one", &["--invite-file", invite.to_str().unwrap()]);
+    let done = user.login(
+        "brand new one",
+        &["--invite-file", invite.to_str().unwrap()],
+    );
     assert_eq!(code(&done), 248);
     assert_eq!(text(&done.stderr), "tsh: That invite is not good.\n");
 }
@@ -57,7 +71,10 @@ fn an_unknown_cluster_is_not_told_the_password_without_a_terminal() {
     let done = user.login("correct horse", &[]);
     assert_eq!(code(&done), 246);
     let said = text(&done.stderr);
-    assert!(said.contains("is not known") && said.contains(&user.pin), "{said}");
+    assert!(
+        said.contains("is not known") && said.contains(&user.pin),
+        "{said}"
+    );
     assert!(said.contains("--ca-pin"), "{said}");
 }
 
@@ -73,7 +90,9 @@ fn a_cluster_with_another_ca_is_refused_loudly() {
     let entry = user.entry();
     user.proxy = other.address.to_string();
     std::fs::rename(entry, user.entry()).unwrap();
-    let profile = user.file("profile.json").replace(r#""proxy": ""#, r#""was": ""#);
+    let profile = user
+        .file("profile.json")
+        .replace(r#""proxy": ""#, r#""was": ""#);
     let profile = profile.replacen('{', &format!(r#"{{"proxy": "{}","#, user.proxy), 1);
     std::fs::write(user.entry().join("profile.json"), profile).unwrap();
     for args in [&["ls"][..], &["ssh", "gateway-1", "true"]] {
@@ -90,13 +109,23 @@ fn a_cluster_with_another_ca_is_refused_loudly() {
 
 #[test]
 fn an_expired_certificate_is_named_and_exits_with_249() {
-    let options = Options { ttl: Duration::from_secs(5), ..Options::default() };
+    let options = Options {
+        ttl: Duration::from_secs(1),
+        ..Options::default()
+    };
     let user = User::logged_in(&Cluster::start(options));
-    for args in [&["ls"][..], &["ssh", "gateway-1", "true"], &["proxy", "ssh", "gateway-1"]] {
+    for args in [
+        &["ls"][..],
+        &["ssh", "gateway-1", "true"],
+        &["proxy", "ssh", "gateway-1"],
+    ] {
         let done = user.run(args);
         assert_eq!(code(&done), 249, "{args:?}");
         let said = text(&done.stderr);
-        assert!(said.contains("expired") && said.contains("tsh login"), "{said}");
+        assert!(
+            said.contains("expired") && said.contains("tsh login"),
+            "{said}"
+        );
     }
     assert_eq!(code(&user.run(&["status"])), 249);
 }
@@ -104,7 +133,11 @@ fn an_expired_certificate_is_named_and_exits_with_249() {
 #[test]
 fn a_certificate_that_the_cluster_refuses_asks_for_a_login() {
     for udp in [true, false] {
-        let options = Options { trust_clients: false, udp, ..Options::default() };
+        let options = Options {
+            trust_clients: false,
+            udp,
+            ..Options::default()
+        };
         let user = User::logged_in(&Cluster::start(options));
         for args in [&["ls"][..], &["ssh", "gateway-1", "true"]] {
             let done = user.run(args);
@@ -128,7 +161,15 @@ fn logging_out_removes_the_key() {
 #[test]
 fn an_unreachable_cluster_exits_with_245() {
     let user = User::logged_in(&Cluster::start(Options::default()));
-    let done = user.run(&["login", "--proxy", "127.0.0.1:9", "--user", "ann", "--password-file", "-"]);
+    let done = user.run(&[
+        "login",
+        "--proxy",
+        "127.0.0.1:9",
+        "--user",
+        "ann",
+        "--password-file",
+        "-",
+    ]);
     assert_eq!(code(&done), 245, "{done:?}");
     let done = user.run(&["login", "--proxy", "no.such.host.invalid", "--user", "ann"]);
     assert_eq!(code(&done), 245, "{done:?}");
@@ -159,7 +200,9 @@ fn the_key_is_loaded_into_a_running_agent_and_removed_again() {
     let user = User::of(&cluster);
     let socket = user.home.path().join("agent");
     let mut agent = std::process::Command::new("ssh-agent")
-        .arg("-D").arg("-a").arg(&socket)
+        .arg("-D")
+        .arg("-a")
+        .arg(&socket)
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
@@ -173,13 +216,30 @@ fn the_key_is_loaded_into_a_running_agent_and_removed_again() {
     };
     let keys = || {
         let mut list = std::process::Command::new("ssh-add");
-        let out = list.arg("-l").env("SSH_AUTH_SOCK", &socket).output().unwrap();
-        text(&out.stdout).lines().filter(|line| line.contains("ED25519")).count()
+        let out = list
+            .arg("-l")
+            .env("SSH_AUTH_SOCK", &socket)
+            .output()
+            .unwrap();
+        text(&out.stdout)
+            .lines()
+            .filter(|line| line.contains("ED25519"))
+            .count()
     };
     let password = user.home.path().join("password");
     std::fs::write(&password, "correct horse").unwrap();
     let password = password.to_str().unwrap();
-    let login = ["login", "--proxy", &user.proxy, "--user", "ann", "--ca-pin", &user.pin, "--password-file", password];
+    let login = [
+        "login",
+        "--proxy",
+        &user.proxy,
+        "--user",
+        "ann",
+        "--ca-pin",
+        &user.pin,
+        "--password-file",
+        password,
+    ];
     for _ in 0..2 {
         let done = with_agent(&login).output().unwrap();
         assert_eq!(code(&done), 0, "{done:?}");

@@ -1,6 +1,7 @@
 //! A node's SSH server. Commands run in a real shell; a terminal gets a stub that tells what it
 //! was given and echoes what it gets.
 
+use std::borrow::Cow;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,28 +9,33 @@ use std::time::Duration;
 use bytes::BytesMut;
 use russh::keys::{Certificate, PrivateKey};
 use russh::server::{Auth, ChannelOpenHandle, Config, Handle, Handler, Msg, Session, run_stream};
-use russh::{Channel, ChannelId, ChannelMsg, ChannelWriteHalf, Pty, Sig};
+use russh::{Channel, ChannelId, ChannelMsg, ChannelWriteHalf, Preferred, Pty, Sig, cipher};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 
 type Error = anyhow::Error;
 
 /// A node that lets certain users in.
 #[derive(Clone)]
-pub struct Node {
-    pub key: PrivateKey,
-    pub certificate: Certificate,
-    pub logins: Vec<String>,
+pub(crate) struct Node {
+    pub(crate) key: PrivateKey,
+    pub(crate) certificate: Certificate,
+    pub(crate) logins: Vec<String>,
 }
 
 impl Node {
-    pub async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    pub(crate) async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let config = Config {
             keys: vec![self.key.clone()],
             certificates: vec![self.certificate.clone()],
             auth_rejection_time: Duration::from_millis(10),
             window_size: 4 << 20,
             maximum_packet_size: 65_535,
+            preferred: Preferred {
+                cipher: Cow::Borrowed(&[cipher::AES_128_GCM, cipher::CHACHA20_POLY1305]),
+                ..Preferred::DEFAULT
+            },
             ..Config::default()
         };
         let session = Server {
@@ -53,7 +59,11 @@ struct Server {
 impl Handler for Server {
     type Error = Error;
 
-    async fn auth_openssh_certificate(&mut self, user: &str, _: &Certificate) -> Result<Auth, Error> {
+    async fn auth_openssh_certificate(
+        &mut self,
+        user: &str,
+        _: &Certificate,
+    ) -> Result<Auth, Error> {
         let known = self.logins.iter().any(|login| login == user);
         Ok(if known { Auth::Accept } else { Auth::reject() })
     }
@@ -142,7 +152,9 @@ impl Handler for Server {
 }
 
 async fn terminal_stub(mut channel: Channel<Msg>, terminal: String) -> Result<(), Error> {
-    channel.data_bytes(format!("terminal {terminal}\r\n").into_bytes()).await?;
+    channel
+        .data_bytes(format!("terminal {terminal}\r\n").into_bytes())
+        .await?;
     let mut typed = Vec::new();
     while let Some(message) = channel.wait().await {
         if let ChannelMsg::Data { data } = message {
@@ -167,16 +179,24 @@ async fn run(channel: Channel<Msg>, session: Handle, command: String) -> Result<
         .spawn()?;
     let (mut read, write) = channel.split();
     let mut stdin = child.stdin.take();
+    // Without a bound: a session that waits for the command would not see that the client makes
+    // room for its output.
+    let (queue, mut queued) = mpsc::unbounded_channel();
     let input = tokio::spawn(async move {
+        while let Some(message) = queued.recv().await {
+            let written = match (message, &mut stdin) {
+                (ChannelMsg::Data { data }, Some(pipe)) => pipe.write_all(&data).await.is_ok(),
+                (message, _) => !matches!(message, ChannelMsg::Eof),
+            };
+            if !written {
+                stdin = None;
+            }
+        }
+    });
+    tokio::spawn(async move {
         while let Some(message) = read.wait().await {
-            match (message, &mut stdin) {
-                (ChannelMsg::Data { data }, Some(pipe)) => {
-                    if pipe.write_all(&data).await.is_err() {
-                        stdin = None;
-                    }
-                }
-                (ChannelMsg::Eof, _) => stdin = None,
-                _ => {}
+            if queue.send(message).is_err() {
+                break;
             }
         }
     });
@@ -218,7 +238,8 @@ async fn end(
     channel.eof().await?;
     match (status.code(), status.signal()) {
         (None, Some(9)) => {
-            let sent = session.exit_signal_request(id, Sig::KILL, false, String::new(), String::new());
+            let sent =
+                session.exit_signal_request(id, Sig::KILL, false, String::new(), String::new());
             sent.await.map_err(|()| anyhow::anyhow!("session ended"))?;
         }
         (code, _) => {

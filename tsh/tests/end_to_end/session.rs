@@ -9,7 +9,10 @@ use crate::cluster::{Cluster, Options};
 /// One user per transport.
 fn users() -> [User; 2] {
     [true, false].map(|udp| {
-        let options = Options { udp, ..Options::default() };
+        let options = Options {
+            udp,
+            ..Options::default()
+        };
         User::logged_in(&Cluster::start(options))
     })
 }
@@ -30,7 +33,11 @@ fn input_reaches_the_command_and_so_does_its_end() {
         let input: Vec<u8> = (0..3_000_000).map(|i| (i % 251) as u8).collect();
         let done = user.run_with(&["ssh", "root@gateway-1.lab", "cat"], &input);
         assert_eq!(code(&done), 0);
-        assert!(done.stdout == input, "{} bytes came back", done.stdout.len());
+        assert!(
+            done.stdout == input,
+            "{} bytes came back",
+            done.stdout.len()
+        );
     }
 }
 
@@ -62,11 +69,27 @@ fn a_signal_at_the_node_becomes_128_and_its_number() {
 fn refused_dials_pass_on_the_proxys_sentence() {
     for user in users() {
         for (args, exit, sentence) in [
-            (&["ssh", "nowhere"][..], 254, "There is no such node. Run: tsh ls"),
+            (
+                &["ssh", "nowhere"][..],
+                254,
+                "There is no such node. Run: tsh ls",
+            ),
             (&["ssh", "twins"], 253, "There are two nodes named twins."),
-            (&["ssh", "offline", "true"], 252, "offline is offline, last seen 3 h ago."),
-            (&["ssh", "toor@gateway-1"], 251, "You may not log in as toor."),
-            (&["proxy", "ssh", "offline:22"], 252, "offline is offline, last seen 3 h ago."),
+            (
+                &["ssh", "offline", "true"],
+                252,
+                "offline is offline, last seen 3 h ago.",
+            ),
+            (
+                &["ssh", "toor@gateway-1"],
+                251,
+                "You may not log in as toor.",
+            ),
+            (
+                &["proxy", "ssh", "offline:22"],
+                252,
+                "offline is offline, last seen 3 h ago.",
+            ),
         ] {
             let done = user.run(args);
             assert_eq!(code(&done), exit, "{args:?}");
@@ -94,12 +117,21 @@ fn another_node_than_the_one_asked_for_is_not_logged_in_to() {
     let user = User::logged_in(&Cluster::start(Options::default()));
     let done = user.run(&["ssh", "other", "true"]);
     assert_eq!(code(&done), 246);
-    assert!(text(&done.stderr).contains("is for another host"), "{done:?}");
-    let options = Options { foreign_host_ca: true, ..Options::default() };
+    assert!(
+        text(&done.stderr).contains("is for another host"),
+        "{done:?}"
+    );
+    let options = Options {
+        foreign_host_ca: true,
+        ..Options::default()
+    };
     let user = User::logged_in(&Cluster::start(options));
     let done = user.run(&["ssh", "gateway-1", "true"]);
     assert_eq!(code(&done), 246);
-    assert!(text(&done.stderr).contains("not signed by the cluster's CA"), "{done:?}");
+    assert!(
+        text(&done.stderr).contains("not signed by the cluster's CA"),
+        "{done:?}"
+    );
 }
 
 #[test]
@@ -116,7 +148,10 @@ fn a_reader_that_has_seen_enough_ends_the_session() {
 #[test]
 fn ctrl_c_ends_a_command_without_a_terminal() {
     let user = User::logged_in(&Cluster::start(Options::default()));
-    let mut child = user.command(&["ssh", "gateway-1", "echo up; sleep 60"]).spawn().unwrap();
+    let mut child = user
+        .command(&["ssh", "gateway-1", "echo up; sleep 60"])
+        .spawn()
+        .unwrap();
     let mut stdout = child.stdout.take().unwrap();
     std::io::Read::read_exact(&mut stdout, &mut [0; 3]).unwrap();
     let pid = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
@@ -142,7 +177,18 @@ fn unread_input_does_not_keep_the_session() {
 #[test]
 fn n_and_openssh_options_are_taken() {
     let user = User::logged_in(&Cluster::start(Options::default()));
-    let args = ["ssh", "-q", "-n", "-p", "22", "-o", "BatchMode=yes", "gateway-1", "--", "cat; echo -n end"];
+    let args = [
+        "ssh",
+        "-q",
+        "-n",
+        "-p",
+        "22",
+        "-o",
+        "BatchMode=yes",
+        "gateway-1",
+        "--",
+        "cat; echo -n end",
+    ];
     let done = user.run_with(&args, b"not read");
     assert_eq!(text(&done.stdout), "end");
     assert_eq!(text(&done.stderr), "");

@@ -28,14 +28,26 @@ impl Terminal {
         let pty = openpty(None, None).unwrap();
         let tsh = user.command(args);
         let mut command = Command::new("setsid");
-        command.arg("--ctty").arg("--wait").arg(tsh.get_program()).args(tsh.get_args());
+        command
+            .arg("--ctty")
+            .arg("--wait")
+            .arg(tsh.get_program())
+            .args(tsh.get_args());
         command.env_clear();
         for (name, value) in tsh.get_envs() {
             command.env(name, value.unwrap());
         }
-        command.env("TERM", "vt100").env("LANG", "C.UTF-8").env("SECRET", "x");
+        command
+            .env("TERM", "vt100")
+            .env("LANG", "C.UTF-8")
+            .env("SECRET", "x");
         let end = || pty.slave.try_clone().unwrap();
-        let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+        let child = command
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .spawn()
+            .unwrap();
         let screen = Arc::new(Mutex::new(Vec::new()));
         let keyboard = File::from(pty.master);
         let (mut reader, shown) = (keyboard.try_clone().unwrap(), screen.clone());
@@ -45,7 +57,12 @@ impl Terminal {
                 shown.lock().unwrap().extend_from_slice(&buffer[..count]);
             }
         });
-        Self { keyboard, tty: pty.slave, screen, child }
+        Self {
+            keyboard,
+            tty: pty.slave,
+            screen,
+            child,
+        }
     }
 
     fn screen(&self) -> String {
@@ -55,7 +72,11 @@ impl Terminal {
     fn wait_for(&self, text: &str) {
         let start = Instant::now();
         while !self.screen().contains(text) {
-            assert!(start.elapsed() < PATIENCE, "no {text:?} in {:?}", self.screen());
+            assert!(
+                start.elapsed() < PATIENCE,
+                "no {text:?} in {:?}",
+                self.screen()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -87,7 +108,8 @@ fn user() -> User {
 
 #[test]
 fn a_shell_gets_the_terminal_and_the_terminal_is_put_back() {
-    let mut terminal = Terminal::run(&user(), &["ssh", "gateway-1"]);
+    let user = user();
+    let mut terminal = Terminal::run(&user, &["ssh", "gateway-1"]);
     terminal.wait_for("terminal vt100 80x24 erase=127");
     terminal.wait_for("env LANG=C.UTF-8");
     assert!(!terminal.screen().contains("SECRET"));
@@ -100,7 +122,8 @@ fn a_shell_gets_the_terminal_and_the_terminal_is_put_back() {
 
 #[test]
 fn the_node_learns_a_new_size() {
-    let mut terminal = Terminal::run(&user(), &["ssh", "gateway-1"]);
+    let user = user();
+    let mut terminal = Terminal::run(&user, &["ssh", "gateway-1"]);
     terminal.wait_for("terminal");
     terminal.resize();
     terminal.wait_for("resized 132x43");
@@ -110,7 +133,8 @@ fn the_node_learns_a_new_size() {
 
 #[test]
 fn escapes_disconnect_help_and_send_a_tilde() {
-    let mut terminal = Terminal::run(&user(), &["ssh", "gateway-1"]);
+    let user = user();
+    let mut terminal = Terminal::run(&user, &["ssh", "gateway-1"]);
     terminal.wait_for("terminal");
     terminal.press("~?");
     terminal.wait_for("end the connection");
@@ -124,7 +148,8 @@ fn escapes_disconnect_help_and_send_a_tilde() {
 
 #[test]
 fn keys_that_are_signals_elsewhere_go_to_the_node() {
-    let mut terminal = Terminal::run(&user(), &["ssh", "gateway-1"]);
+    let user = user();
+    let mut terminal = Terminal::run(&user, &["ssh", "gateway-1"]);
     terminal.wait_for("terminal");
     terminal.press("\x03\x1a\x04<end>");
     terminal.wait_for("\x03\x1a\x04<end>");
@@ -187,7 +212,15 @@ fn a_no_trusts_nobody() {
 #[test]
 fn an_invite_typed_at_the_prompt_asks_for_a_new_password_twice() {
     let user = User::of(&Cluster::start(Options::default()));
-    let args = ["login", "--proxy", &user.proxy, "--user", "ann", "--ca-pin", &user.pin];
+    let args = [
+        "login",
+        "--proxy",
+        &user.proxy,
+        "--user",
+        "ann",
+        "--ca-pin",
+        &user.pin,
+    ];
     let mut terminal = Terminal::run(&user, &args);
     terminal.wait_for("Password, or invite code: ");
     terminal.press("tinv-good\r");
@@ -201,7 +234,15 @@ fn an_invite_typed_at_the_prompt_asks_for_a_new_password_twice() {
 #[test]
 fn ctrl_c_at_the_prompt_leaves_an_echoing_terminal() {
     let user = User::of(&Cluster::start(Options::default()));
-    let args = ["login", "--proxy", &user.proxy, "--user", "ann", "--ca-pin", &user.pin];
+    let args = [
+        "login",
+        "--proxy",
+        &user.proxy,
+        "--user",
+        "ann",
+        "--ca-pin",
+        &user.pin,
+    ];
     let mut terminal = Terminal::run(&user, &args);
     terminal.wait_for("Password, or invite code: ");
     terminal.press("corr\x03");
@@ -212,10 +253,9 @@ fn ctrl_c_at_the_prompt_leaves_an_echoing_terminal() {
 #[test]
 fn with_a_terminal_an_expired_login_is_renewed_on_the_way() {
     let user = User::logged_in(&Cluster::start(Options {
-        ttl: Duration::from_secs(5),
+        ttl: Duration::from_secs(1),
         ..Options::default()
     }));
-    // This session needs the certificate for a moment only; the margin is 5 s.
     let mut terminal = Terminal::run(&user, &["ls"]);
     terminal.wait_for("expired");
     terminal.wait_for("Password, or invite code: ");

@@ -37,6 +37,12 @@ fn untrusted(reason: &str) -> Fault {
 
 fn from_peer(code: TransportErrorCode) -> Fault {
     const NO_APPLICATION_PROTOCOL: u64 = 120;
+    if code == TransportErrorCode::CONNECTION_REFUSED {
+        return Fault::new(
+            FaultKind::Unreachable,
+            "the cluster takes no more connections now",
+        );
+    }
     match alert(code) {
         Some(alert) if is_about_certificate(alert) => Fault::new(
             FaultKind::CertificateRefused,
@@ -96,6 +102,10 @@ mod tests {
             assert_eq!(from_peer(crypto(alert)).kind, FaultKind::CertificateRefused);
         }
         assert_eq!(from_peer(crypto(120)).kind, FaultKind::Unreachable);
+        assert_eq!(
+            from_peer(TransportErrorCode::CONNECTION_REFUSED).kind,
+            FaultKind::Unreachable
+        );
         assert_eq!(
             from_peer(TransportErrorCode::NO_ERROR).kind,
             FaultKind::Closed(None)

@@ -124,6 +124,7 @@ impl Node {
             certificate: certificate::ssh(certificates).context("the host certificate")?,
             user_ca: certificate::ssh_key(&trust.user_ca_ssh),
             only_login: only_login.map(str::to_owned),
+            accounts: crate::sys::Account::find,
         })
     }
 }

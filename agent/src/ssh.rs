@@ -34,6 +34,7 @@ use russh::{Disconnect, MethodKind, MethodSet, cipher, kex, server as ssh_server
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+use crate::sys::Account;
 use server::{Progress, Server};
 
 /// A client must have proved itself within this time of the dial.
@@ -74,6 +75,8 @@ pub(crate) struct Host {
     pub(crate) user_ca: KeyData,
     /// The only OS user on offer, if the agent does not run as root.
     pub(crate) only_login: Option<String>,
+    /// Finds OS users.
+    pub(crate) accounts: fn(&str) -> Option<Account>,
 }
 
 /// Serves one connection until it ends. `now` is the cluster's time since the Unix epoch.

@@ -1,5 +1,6 @@
 //! A cluster of one's own: its folder, its programs, its people.
 
+use std::ffi::OsString;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,6 +27,7 @@ pub struct Cluster {
     port: u16,
     host: String,
     daemon: Option<Daemon>,
+    plain_accounts: bool,
 }
 
 impl Cluster {
@@ -43,8 +45,33 @@ impl Cluster {
     /// If it does not start.
     pub fn temporary() -> Result<(tempfile::TempDir, Self)> {
         let dir = tempfile::tempdir()?;
-        let cluster = Self::start(dir.path(), "127.0.0.1")?;
+        let mut cluster = Self::start(dir.path(), "127.0.0.1")?;
+        cluster.use_plain_accounts()?;
         Ok((dir, cluster))
+    }
+
+    /// Gives agents a list of OS users in which everybody has `/bin/sh` and an empty home: sessions
+    /// then do not depend on the start-up files of whoever runs this. Only root can do so.
+    ///
+    /// # Errors
+    /// If the list cannot be written.
+    pub fn use_plain_accounts(&mut self) -> Result<()> {
+        self.plain_accounts = nix::unistd::geteuid().is_root();
+        let home = self.dir.join("os-home");
+        std::fs::create_dir_all(&home)?;
+        let accounts = std::fs::read_to_string("/etc/passwd")?;
+        let plain =
+            accounts.lines().map(
+                |line| match line.splitn(6, ':').collect::<Vec<_>>().get(..5) {
+                    Some(fields) => format!("{}:{}:/bin/sh\n", fields.join(":"), home.display()),
+                    None => format!("{line}\n"),
+                },
+            );
+        Ok(std::fs::write(self.passwd(), plain.collect::<String>())?)
+    }
+
+    fn passwd(&self) -> PathBuf {
+        self.dir.join("passwd")
     }
 
     /// As [`Self::start`], with the programs of another folder.
@@ -59,6 +86,7 @@ impl Cluster {
             port: free_port()?,
             host: host.into(),
             daemon: None,
+            plain_accounts: false,
         };
         cluster.resume()?;
         Ok(cluster)
@@ -236,6 +264,7 @@ impl Cluster {
             bin: self.bin.clone(),
             nat,
             daemon: None,
+            passwd: self.plain_accounts.then(|| self.passwd()),
         };
         std::fs::create_dir_all(&agent.dir)?;
         let host = agent.nat.as_ref().map_or(self.host.clone(), Nat::host_addr);
@@ -311,6 +340,7 @@ pub struct Agent {
     bin: PathBuf,
     nat: Option<Nat>,
     daemon: Option<Daemon>,
+    passwd: Option<PathBuf>,
 }
 
 impl Agent {
@@ -374,10 +404,16 @@ impl Agent {
     /// If it is not built.
     pub fn command(&self) -> Result<Command> {
         let program = programs::in_dir(&self.bin, "tether-agent")?;
-        let mut command = match &self.nat {
-            Some(nat) => nat.command(&program),
-            None => Command::new(program),
+        let (first, rest) = match &self.passwd {
+            // A mount of its own, which goes away with the process.
+            Some(passwd) => (PathBuf::from("unshare"), in_own_mounts(passwd, &program)),
+            None => (program, Vec::new()),
         };
+        let mut command = match &self.nat {
+            Some(nat) => nat.command(&first),
+            None => Command::new(first),
+        };
+        command.args(rest);
         let config = self.dir.join("agent.toml");
         if !config.exists() {
             std::fs::write(&config, "")?;
@@ -391,6 +427,13 @@ impl Agent {
     pub fn config_file(&self) -> PathBuf {
         self.dir.join("agent.toml")
     }
+}
+
+fn in_own_mounts(passwd: &Path, program: &Path) -> Vec<OsString> {
+    let script = "mount --bind \"$0\" /etc/passwd && exec \"$@\"";
+    let words = ["--mount", "--propagation", "private", "sh", "-c", script];
+    let paths = [passwd, program].map(|path| path.as_os_str().to_owned());
+    words.iter().map(OsString::from).chain(paths).collect()
 }
 
 /// Somebody with `tsh`.

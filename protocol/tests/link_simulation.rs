@@ -338,7 +338,7 @@ fn whatever_the_path_did_before_a_good_path_brings_the_link_back() {
                 1 => Path::Dark,
                 _ => Path::Refusing,
             };
-            if weather() % 4 == 0 {
+            if weather().is_multiple_of(4) {
                 pair.link.handle_closed(pair.now);
                 pair.act();
             }

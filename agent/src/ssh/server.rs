@@ -119,7 +119,7 @@ impl Server {
         };
         door.admit(login, certificate)
             .map_err(|refusal| refusal.to_string())?;
-        Account::find(login).ok_or_else(|| format!("there is no OS user {login:?} here"))
+        (self.host.accounts)(login).ok_or_else(|| format!("there is no OS user {login:?} here"))
     }
 
     fn start(&mut self, id: ChannelId, what: What<'_>, connection: &mut Connection) -> Result<()> {

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, anyhow};
 use argon2::Argon2;
-use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -212,7 +213,9 @@ fn key(room: &str, user: &str) -> Result<Key> {
 }
 
 fn hash(password: &Secret) -> Result<String> {
-    let salt = SaltString::encode_b64(&rand::random::<[u8; 16]>()).map_err(|e| anyhow!("{e}"))?;
-    let hash = Argon2::default().hash_password(password.expose().as_bytes(), &salt);
-    Ok(hash.map_err(|e| anyhow!("{e}"))?.to_string())
+    let salt = rand::random::<[u8; 16]>();
+    let hash: PasswordHash = Argon2::default()
+        .hash_password_with_salt(password.expose().as_bytes(), &salt)
+        .map_err(|e| anyhow!("{e}"))?;
+    Ok(hash.to_string())
 }

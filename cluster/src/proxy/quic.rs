@@ -17,7 +17,7 @@ use super::dial::{Caller, Refused};
 use super::limits::Place;
 use crate::audit::{Event, code};
 use crate::auth::ca::peer::{Peer, identify};
-use crate::tunnel::quic::{QuicLink, close};
+use crate::tunnel::quic::{QuicLink, admit_dials, close};
 use crate::tunnel::stream::Stream;
 
 /// A handshake must be done within this time.
@@ -78,6 +78,7 @@ async fn client(proxy: &Proxy, connection: &Connection, place: Place) -> Result<
         bail!("this is not a user's certificate");
     };
     drop(place);
+    admit_dials(connection);
     while let Ok((send, recv)) = connection.accept_bi().await {
         let caller = Caller {
             user: user.clone(),

@@ -20,6 +20,9 @@ const IDLE: Duration = Duration::from_secs(75);
 const STREAM_WINDOW: u32 = 4 << 20;
 /// Bytes all streams of one connection may have in flight.
 const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Streams a peer may open before it is known: an agent's control stream or a join. Each stream
+/// allowed takes memory from the start, open or not.
+const STREAMS_AT_FIRST: u32 = 2;
 /// Dials a client may have open on one connection.
 const CLIENT_DIALS: u32 = 64;
 
@@ -57,6 +60,11 @@ pub fn close(connection: &Connection, code: CloseCode, why: &str) {
     connection.close(VarInt::from_u32(code.code()), why.as_bytes());
 }
 
+/// Lets a connection that proved to be a client's have as many dials as a client may.
+pub fn admit_dials(connection: &Connection) {
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(CLIENT_DIALS));
+}
+
 /// The endpoint's configuration.
 ///
 /// # Errors
@@ -67,7 +75,7 @@ pub fn server_config(tls: rustls::ServerConfig) -> Result<quinn::ServerConfig> {
     let mut transport = quinn::TransportConfig::default();
     transport
         .max_idle_timeout(Some(IdleTimeout::try_from(IDLE)?))
-        .max_concurrent_bidi_streams(VarInt::from_u32(CLIENT_DIALS))
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_AT_FIRST))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))

@@ -152,13 +152,9 @@ impl WriteHalf {
 /// # Errors
 /// If it is too large.
 pub fn frame_bytes<T: Serialize>(message: &T) -> io::Result<Bytes> {
-    let mut buffer = vec![0; HEADER + MAX_FRAME];
-    let length = encode(message, &mut buffer)
-        .map_err(io::Error::other)?
-        .len();
-    buffer.truncate(length);
-    buffer.shrink_to_fit();
-    Ok(buffer.into())
+    let mut buffer = [0; HEADER + MAX_FRAME];
+    let frame = encode(message, &mut buffer).map_err(io::Error::other)?;
+    Ok(Bytes::copy_from_slice(frame))
 }
 
 /// Why no message could be read.

@@ -14,6 +14,7 @@ use log::LevelFilter;
 use protocol::identity::CaPin;
 
 use crate::address::Address;
+use crate::link::quic::Offload;
 use reader::{Reader, Section};
 
 /// What the file says; all of it is optional.
@@ -25,6 +26,7 @@ pub(crate) struct Config {
     pub(crate) node_name: Option<String>,
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) log_level: Option<LevelFilter>,
+    pub(crate) udp_offload: Option<Offload>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) command_labels: Vec<CommandLabel>,
 }
@@ -84,6 +86,7 @@ fn read(mut root: Section<'_>, reader: &mut Reader<'_>) -> Config {
         node_name: root.parsed(reader, "node_name", node_name),
         data_dir: root.parsed(reader, "data_dir", absolute),
         log_level: root.parsed(reader, "log_level", crate::cli::level),
+        udp_offload: root.parsed(reader, "udp_offload", str::parse),
         ..Config::default()
     };
     let fixed = root.section(reader, "labels");
@@ -117,6 +120,7 @@ token_file = "/run/token"
 node_name = "gateway-1"
 data_dir = "/data/tether"
 log_level = "debug"
+udp_offload = "off"
 
 [labels]
 env = "lab"
@@ -154,6 +158,7 @@ period = "5m"
         assert_eq!(config.node_name.as_deref(), Some("gateway-1"));
         assert_eq!(config.data_dir, Some("/data/tether".into()));
         assert_eq!(config.log_level, Some(LevelFilter::Debug));
+        assert_eq!(config.udp_offload, Some(Offload::Off));
         assert_eq!(
             config.labels.get("site/floor").map(String::as_str),
             Some("2")
@@ -188,6 +193,10 @@ period = "5m"
             ),
             ("node_name = \"-x\"", "1: node_name: expected 1 to 63"),
             ("data_dir = \"\"", "1: data_dir: expected an absolute path"),
+            (
+                "udp_offload = \"no\"",
+                "1: udp_offload: expected auto or off",
+            ),
             ("log_level = \"loud\"", "1: log_level: expected error, warn"),
             (
                 "\n\ncolour = \"red\"",

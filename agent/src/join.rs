@@ -18,8 +18,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use crate::address::Address;
-use crate::link::connect::connect;
+use crate::link::connect::{Route, connect};
 use crate::link::frame;
 use crate::link::transport::{Fault, FaultKind, Transport};
 use crate::state::key::DeviceKey;
@@ -67,7 +66,14 @@ pub(crate) async fn join(
         token: plan.token.clone(),
         node_name: plan.node_name.clone(),
     };
-    let given = ask(&plan.cluster, &tls, key, &applicant, failures).await?;
+    let given = ask(
+        &Route::to(plan.cluster.clone()),
+        &tls,
+        key,
+        &applicant,
+        failures,
+    )
+    .await?;
     certificate::check_pin(&given.trust, plan.ca_pin)
         .map_err(|error| Fault::new(FaultKind::Untrusted, error.to_string()))?;
     checked(given, key)
@@ -75,7 +81,7 @@ pub(crate) async fn join(
 
 /// Gets new certificates for a node that was away too long.
 pub(crate) async fn come_back(
-    address: &Address,
+    route: &Route,
     membership: &Membership,
     key: &DeviceKey,
     now: Duration,
@@ -86,7 +92,7 @@ pub(crate) async fn come_back(
         node_id: membership.node_id.0,
         generation: membership.certificates.generation,
     };
-    checked(ask(address, &tls, key, &applicant, failures).await?, key)
+    checked(ask(route, &tls, key, &applicant, failures).await?, key)
 }
 
 fn checked(given: Membership, key: &DeviceKey) -> Result<Membership, JoinError> {
@@ -97,13 +103,13 @@ fn checked(given: Membership, key: &DeviceKey) -> Result<Membership, JoinError> 
 }
 
 async fn ask(
-    address: &Address,
+    route: &Route,
     tls: &rustls::ClientConfig,
     key: &DeviceKey,
     applicant: &Applicant,
     failures: u32,
 ) -> Result<Membership, JoinError> {
-    let transport = connect(address, tls, failures).await?;
+    let transport = connect(route, tls, failures).await?;
     let reply = timeout(REPLY_TIMEOUT, exchange(&*transport, key, applicant))
         .await
         .unwrap_or_else(|_| {
@@ -115,7 +121,7 @@ async fn ask(
     transport.close(CloseCode::Done);
     let reply = reply?;
     match decode(&reply) {
-        Ok(JoinReply::Joined(joined)) => Ok(Membership::new(address.to_string(), &joined)),
+        Ok(JoinReply::Joined(joined)) => Ok(Membership::new(route.address.to_string(), &joined)),
         Ok(JoinReply::Refused { reason, text }) => Err(JoinError::Refused {
             reason,
             text: crate::text::plain(&text),

@@ -24,7 +24,7 @@ pub(crate) mod frame;
 mod handle;
 mod history;
 pub(crate) mod input;
-mod quic;
+pub(crate) mod quic;
 mod renewal;
 mod sessions;
 pub(crate) mod transport;
@@ -36,12 +36,12 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
-use crate::address::Address;
 use crate::clock::Monotonic;
 use crate::labels::Labels;
 use crate::machine::Machine;
 use crate::node::Node;
 use crate::status::{NodeStatus, Status};
+use connect::Route;
 use control::Open;
 use history::History;
 use input::Input;
@@ -62,7 +62,7 @@ pub(crate) struct Runner {
     supervisor: Link,
     node: Node,
     machine: Machine,
-    address: Address,
+    route: Route,
     labels: Labels,
     /// As the cluster knows them.
     labels_sent: Labels,
@@ -84,7 +84,7 @@ pub(crate) struct Runner {
 pub(crate) struct Start {
     pub(crate) node: Node,
     pub(crate) machine: Machine,
-    pub(crate) address: Address,
+    pub(crate) route: Route,
     pub(crate) labels: Labels,
     pub(crate) inputs: mpsc::Sender<Input>,
     pub(crate) monotonic: Monotonic,
@@ -95,7 +95,7 @@ impl Runner {
         let Start {
             node,
             machine,
-            address,
+            route,
             labels,
             inputs,
             monotonic,
@@ -105,7 +105,7 @@ impl Runner {
             sessions: Sessions::new(inputs.clone(), machine.only_login.clone()),
             node,
             machine,
-            address,
+            route,
             labels,
             labels_sent: Labels::new(),
             inputs,
@@ -189,7 +189,7 @@ impl Runner {
     /// All there is to show.
     fn status(&self) -> Status {
         let now = self.monotonic.now();
-        let address = self.address.to_string();
+        let address = self.route.address.to_string();
         Status {
             uptime: Some(now),
             node: Some(NodeStatus::new(

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::join::{enrol::enrol, plan};
 use crate::labels::watch::watch;
+use crate::link::connect::Route;
 use crate::link::input::{Input, QUEUE};
 use crate::link::{self, Runner};
 use crate::logger;
@@ -114,12 +115,16 @@ async fn hold(
         Some(configured) => configured,
         None => address.parse()?,
     };
+    let route = Route {
+        address,
+        offload: config.udp_offload.unwrap_or_default(),
+    };
     let labels = config.labels;
     tokio::spawn(watch(labels.clone(), config.command_labels, inputs.clone()));
     let start = link::Start {
         node,
         machine,
-        address,
+        route,
         labels,
         inputs,
         monotonic,

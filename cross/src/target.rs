@@ -1,6 +1,6 @@
 //! A target: one file in `targets/`, named as the target is.
 
-mod board;
+pub mod board;
 mod size;
 
 use std::fmt::Write as _;
@@ -55,6 +55,9 @@ pub struct Budget {
 pub struct Emulator {
     /// The program and its arguments; empty if this machine runs the target itself.
     pub command: Vec<String>,
+    /// Lines for the agent's configuration, where the emulator is not as good as a kernel.
+    #[serde(default)]
+    pub agent_config: String,
     /// Whether the ordinary test run includes it, or only `--all`.
     #[serde(default)]
     pub always: bool,

@@ -1,17 +1,27 @@
 //! A cluster of one's own: its folder, its programs, its people.
 
-use std::ffi::OsString;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::net::Nat;
 use crate::process::{Daemon, Finished, poll, run};
 use crate::programs;
+
+mod accounts;
+mod agent;
+mod clock;
+mod person;
+
+pub use accounts::{Accounts, me};
+pub use agent::Agent;
+pub use person::Person;
+
+use clock::Clock;
 
 /// A program must be ready, a node online or gone, within this time on a busy machine.
 pub const READY: Duration = Duration::from_secs(60);
@@ -27,7 +37,8 @@ pub struct Cluster {
     port: u16,
     host: String,
     daemon: Option<Daemon>,
-    plain_accounts: bool,
+    accounts: Option<Accounts>,
+    clock: Option<Clock>,
 }
 
 impl Cluster {
@@ -37,6 +48,16 @@ impl Cluster {
     /// If it does not start.
     pub fn start(dir: &Path, host: &str) -> Result<Self> {
         Self::start_with(dir, host, &programs::dir()?)
+    }
+
+    /// As [`Self::start`], with the programs of another folder.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start_with(dir: &Path, host: &str, bin: &Path) -> Result<Self> {
+        let mut cluster = Self::stopped(dir, host, bin)?;
+        cluster.resume()?;
+        Ok(cluster)
     }
 
     /// Starts a cluster in a temporary folder, which goes away with the first returned value.
@@ -50,46 +71,63 @@ impl Cluster {
         Ok((dir, cluster))
     }
 
-    /// Gives agents a list of OS users in which everybody has `/bin/sh` and an empty home: sessions
-    /// then do not depend on the start-up files of whoever runs this. Only root can do so.
-    ///
-    /// # Errors
-    /// If the list cannot be written.
-    pub fn use_plain_accounts(&mut self) -> Result<()> {
-        self.plain_accounts = nix::unistd::geteuid().is_root();
-        let home = self.dir.join("os-home");
-        std::fs::create_dir_all(&home)?;
-        let accounts = std::fs::read_to_string("/etc/passwd")?;
-        let plain =
-            accounts.lines().map(
-                |line| match line.splitn(6, ':').collect::<Vec<_>>().get(..5) {
-                    Some(fields) => format!("{}:{}:/bin/sh\n", fields.join(":"), home.display()),
-                    None => format!("{line}\n"),
-                },
-            );
-        Ok(std::fs::write(self.passwd(), plain.collect::<String>())?)
-    }
-
-    fn passwd(&self) -> PathBuf {
-        self.dir.join("passwd")
-    }
-
-    /// As [`Self::start`], with the programs of another folder.
+    /// As [`Self::temporary`], with a clock that [`Self::set_clock`] sets, and that differs from
+    /// everybody else's by `offset`, such as `-13h` or `+2d`.
     ///
     /// # Errors
     /// If it does not start.
-    pub fn start_with(dir: &Path, host: &str, bin: &Path) -> Result<Self> {
+    pub fn with_clock(offset: &str) -> Result<(tempfile::TempDir, Self)> {
+        let dir = tempfile::tempdir()?;
+        let mut cluster = Self::stopped(dir.path(), "127.0.0.1", &programs::dir()?)?;
+        cluster.clock = Some(Clock::new(dir.path(), offset)?);
+        cluster.resume()?;
+        cluster.use_plain_accounts()?;
+        Ok((dir, cluster))
+    }
+
+    fn stopped(dir: &Path, host: &str, bin: &Path) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
-        let mut cluster = Self {
+        Ok(Self {
             dir: dir.to_owned(),
             bin: bin.to_owned(),
             port: free_port()?,
             host: host.into(),
             daemon: None,
-            plain_accounts: false,
-        };
-        cluster.resume()?;
-        Ok(cluster)
+            accounts: None,
+            clock: None,
+        })
+    }
+
+    /// Gives agents OS users of their own: see [`Accounts`]. Only root can do so.
+    ///
+    /// # Errors
+    /// If their list cannot be written.
+    pub fn use_plain_accounts(&mut self) -> Result<()> {
+        if nix::unistd::geteuid().is_root() {
+            self.accounts = Some(Accounts::plain(&self.dir)?);
+        }
+        Ok(())
+    }
+
+    /// The OS users that agents see.
+    ///
+    /// # Errors
+    /// If they are those of this machine.
+    pub fn accounts(&self) -> Result<&Accounts> {
+        self.accounts
+            .as_ref()
+            .context("agents see the OS users of this machine")
+    }
+
+    /// Sets the cluster's clock, while it runs.
+    ///
+    /// # Errors
+    /// If it was not started by [`Self::with_clock`].
+    pub fn set_clock(&self, offset: &str) -> Result<()> {
+        let clock = self.clock.as_ref();
+        clock
+            .context("this cluster has the clock of the machine")?
+            .set(offset)
     }
 
     /// Starts the cluster again after [`Self::stop`] or [`Self::kill`].
@@ -104,13 +142,15 @@ impl Cluster {
             .args(["--public-addr", &self.addr()])
             .args(["--listen-addr", &format!("0.0.0.0:{}", self.port)])
             .args(["--cluster-name", NAME]);
+        if let Some(clock) = &self.clock {
+            clock.give_to(&mut command);
+        }
+        let before = self.log().matches("listening on TCP").count();
         let mut daemon = Daemon::start(&mut command, &self.log_file())?;
-        let before = daemon.log().matches("listening on TCP").count();
         let log = self.log_file();
         daemon.wait_until("listening", READY, || {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
-            let lines = text.matches("listening on TCP").count();
-            (lines > before || (before == 0 && lines > 0)).then_some(())
+            (text.matches("listening on TCP").count() > before).then_some(())
         })?;
         self.daemon = Some(daemon);
         Ok(())
@@ -122,7 +162,7 @@ impl Cluster {
     /// If it does not stop, or not with success.
     pub fn stop(&mut self) -> Result<()> {
         let status = self.daemon.take().context("not running")?.stop()?;
-        anyhow::ensure!(status.success(), "{status}");
+        ensure!(status.success(), "{status}");
         Ok(())
     }
 
@@ -133,6 +173,16 @@ impl Cluster {
     pub fn kill(&mut self) -> Result<()> {
         self.daemon.take().context("not running")?.kill();
         Ok(())
+    }
+
+    /// Stops it and sets it up anew at the same address: other CAs, no users, no nodes.
+    ///
+    /// # Errors
+    /// If it does not stop or start.
+    pub fn set_up_anew(&mut self) -> Result<()> {
+        self.stop()?;
+        std::fs::remove_dir_all(self.data_dir())?;
+        self.resume()
     }
 
     /// Process id.
@@ -168,7 +218,14 @@ impl Cluster {
     /// `host:port`.
     #[must_use]
     pub fn addr(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+        self.addr_from(None)
+    }
+
+    /// `host:port` as seen from behind a router.
+    #[must_use]
+    pub fn addr_from(&self, nat: Option<&Nat>) -> String {
+        let host = nat.map_or(self.host.clone(), Nat::host_addr);
+        format!("{host}:{}", self.port)
     }
 
     /// Its port.
@@ -228,6 +285,15 @@ impl Cluster {
         Ok(())
     }
 
+    /// Makes a user who has yet to redeem the invite that is returned.
+    ///
+    /// # Errors
+    /// If that fails.
+    pub fn invite(&self, name: &str, roles: &str, logins: &str) -> Result<String> {
+        let args = ["users", "add", name, "--roles", roles, "--logins", logins];
+        Ok(text(&self.tctl_json(&args)?, "invite"))
+    }
+
     /// Writes a resource from YAML.
     ///
     /// # Errors
@@ -238,51 +304,29 @@ impl Cluster {
         Ok(())
     }
 
-    /// Joins an agent and starts it; waits until it is online.
+    /// The events of a kind in the audit log, oldest first.
     ///
     /// # Errors
-    /// If any of that fails.
-    pub fn agent(&self, name: &str, labels: &str, nat: Option<Nat>) -> Result<Agent> {
-        let mut agent = self.joined_agent(name, labels, nat)?;
-        agent.start()?;
-        self.wait_online(name, true)?;
-        Ok(agent)
+    /// If the cluster does not answer.
+    pub fn audit(&self, code: &str) -> Result<Vec<Value>> {
+        let events = self.tctl_json(&["audit", "ls"])?;
+        let events = events.as_array().context("not a list")?;
+        let of_kind = events.iter().filter(|event| text(event, "code") == code);
+        Ok(of_kind.cloned().collect())
     }
 
-    /// Joins an agent without starting it.
+    /// Makes sure that an event is in the audit log and in the log.
     ///
     /// # Errors
-    /// If it cannot join.
-    pub fn joined_agent(&self, name: &str, labels: &str, nat: Option<Nat>) -> Result<Agent> {
-        let mut args = vec!["tokens", "add", "--type", "node", "--ttl", "10m"];
-        if !labels.is_empty() {
-            args.extend(["--labels", labels]);
-        }
-        let token = self.tctl_json(&args)?;
-        let agent = Agent {
-            dir: self.dir.join(format!("agent-{name}")),
-            bin: self.bin.clone(),
-            nat,
-            daemon: None,
-            passwd: self.plain_accounts.then(|| self.passwd()),
-        };
-        std::fs::create_dir_all(&agent.dir)?;
-        let host = agent.nat.as_ref().map_or(self.host.clone(), Nat::host_addr);
-        let cluster = format!("{host}:{}", self.port);
-        let mut join = agent.command()?;
-        join.args([
-            "join",
-            "--cluster",
-            &cluster,
-            "--node-name",
-            name,
-            "--token-file",
-            "-",
-        ]);
-        join.args(["--ca-pin", &text(&token, "ca_pin"), "--data-dir"])
-            .arg(agent.data_dir());
-        run(&mut join, text(&token, "token").as_bytes())?.ok()?;
-        Ok(agent)
+    /// If it is not, with what is there.
+    pub fn audited(&self, code: &str, sentence: &str) -> Result<()> {
+        let events = self.audit(code)?;
+        let found = events
+            .iter()
+            .any(|event| event.to_string().contains(sentence));
+        ensure!(found, "no {code} with {sentence:?} in {events:#?}");
+        ensure!(self.log().contains(code), "the log has no line with {code}");
+        Ok(())
     }
 
     /// Waits until the cluster lists a node as online or not.
@@ -309,204 +353,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// A person at a machine of their own.
-    #[must_use]
-    pub fn person(&self, name: &str) -> Person {
-        Person {
-            name: name.into(),
-            home: self.dir.join(format!("home-{name}")),
-            bin: self.bin.clone(),
-        }
-    }
-
-    /// A person who has logged in.
-    ///
-    /// # Errors
-    /// If that fails.
-    pub fn logged_in(&self, name: &str) -> Result<Person> {
-        let person = self.person(name);
-        person.login(self, PASSWORD)?.ok()?;
-        Ok(person)
-    }
-
     fn log_file(&self) -> PathBuf {
         self.dir.join("tether.log")
     }
-}
-
-/// A device with its agent.
-pub struct Agent {
-    dir: PathBuf,
-    bin: PathBuf,
-    nat: Option<Nat>,
-    daemon: Option<Daemon>,
-    passwd: Option<PathBuf>,
-}
-
-impl Agent {
-    /// Starts the agent.
-    ///
-    /// # Errors
-    /// If it cannot be started.
-    pub fn start(&mut self) -> Result<()> {
-        let mut command = self.command()?;
-        command.args(["start", "--data-dir"]).arg(self.data_dir());
-        self.daemon = Some(Daemon::start(&mut command, &self.dir.join("agent.log"))?);
-        Ok(())
-    }
-
-    /// Stops it as an operator would.
-    ///
-    /// # Errors
-    /// If it does not stop, or not with success.
-    pub fn stop(&mut self) -> Result<()> {
-        let status = self.daemon.take().context("not running")?.stop()?;
-        anyhow::ensure!(status.success(), "{status}\n{}", self.log());
-        Ok(())
-    }
-
-    /// Kills it as a power cut would.
-    ///
-    /// # Errors
-    /// If it is not running.
-    pub fn kill(&mut self) -> Result<()> {
-        self.daemon.take().context("not running")?.kill();
-        Ok(())
-    }
-
-    /// Process id.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.daemon.as_ref().map_or(0, Daemon::id)
-    }
-
-    /// What it has logged.
-    #[must_use]
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.join("agent.log")).unwrap_or_default()
-    }
-
-    /// The one folder it writes to.
-    #[must_use]
-    pub fn data_dir(&self) -> PathBuf {
-        self.dir.join("data")
-    }
-
-    /// The network it is in, if it has one of its own.
-    #[must_use]
-    pub fn nat(&self) -> Option<&Nat> {
-        self.nat.as_ref()
-    }
-
-    /// `tether-agent` on this device, without the configuration of the machine we run on.
-    ///
-    /// # Errors
-    /// If it is not built.
-    pub fn command(&self) -> Result<Command> {
-        let program = programs::in_dir(&self.bin, "tether-agent")?;
-        let (first, rest) = match &self.passwd {
-            // A mount of its own, which goes away with the process.
-            Some(passwd) => (PathBuf::from("unshare"), in_own_mounts(passwd, &program)),
-            None => (program, Vec::new()),
-        };
-        let mut command = match &self.nat {
-            Some(nat) => nat.command(&first),
-            None => Command::new(first),
-        };
-        command.args(rest);
-        let config = self.dir.join("agent.toml");
-        if !config.exists() {
-            std::fs::write(&config, "")?;
-        }
-        command.env("TETHER_CONFIG", config);
-        Ok(command)
-    }
-
-    /// Its configuration file.
-    #[must_use]
-    pub fn config_file(&self) -> PathBuf {
-        self.dir.join("agent.toml")
-    }
-}
-
-fn in_own_mounts(passwd: &Path, program: &Path) -> Vec<OsString> {
-    let script = "mount --bind \"$0\" /etc/passwd && exec \"$@\"";
-    let words = ["--mount", "--propagation", "private", "sh", "-c", script];
-    let paths = [passwd, program].map(|path| path.as_os_str().to_owned());
-    words.iter().map(OsString::from).chain(paths).collect()
-}
-
-/// Somebody with `tsh`.
-pub struct Person {
-    /// The Tether user.
-    pub name: String,
-    /// Where `tsh` keeps its things.
-    pub home: PathBuf,
-    bin: PathBuf,
-}
-
-impl Person {
-    /// `tsh` of this person, without an ssh-agent.
-    ///
-    /// # Errors
-    /// If it is not built.
-    pub fn command(&self) -> Result<Command> {
-        let mut command = Command::new(programs::in_dir(&self.bin, "tsh")?);
-        command
-            .env("TSH_HOME", &self.home)
-            .env_remove("SSH_AUTH_SOCK");
-        Ok(command)
-    }
-
-    /// Runs `tsh`.
-    ///
-    /// # Errors
-    /// If it cannot be run.
-    pub fn tsh(&self, args: &[&str]) -> Result<Finished> {
-        self.tsh_with(args, b"")
-    }
-
-    /// Runs `tsh` with standard input.
-    ///
-    /// # Errors
-    /// If it cannot be run.
-    pub fn tsh_with(&self, args: &[&str], input: &[u8]) -> Result<Finished> {
-        run(self.command()?.args(args), input)
-    }
-
-    /// Logs in.
-    ///
-    /// # Errors
-    /// If `tsh` cannot be run.
-    pub fn login(&self, cluster: &Cluster, password: &str) -> Result<Finished> {
-        let (addr, pin) = (cluster.addr(), cluster.ca_pin()?);
-        let args = [
-            "login", "--proxy", &addr, "--user", &self.name, "--ca-pin", &pin,
-        ];
-        self.tsh_with(
-            &[&args[..], &["--password-file", "-"]].concat(),
-            password.as_bytes(),
-        )
-    }
-
-    /// Writes what `tsh config` prints to a file, for `ssh -F`.
-    ///
-    /// # Errors
-    /// If that fails.
-    pub fn ssh_config(&self) -> Result<PathBuf> {
-        let path = self.home.join("ssh_config");
-        std::fs::write(&path, self.tsh(&["config"])?.ok()?)?;
-        Ok(path)
-    }
-}
-
-/// The OS user that this runs as, and so the agents it starts.
-#[must_use]
-pub fn me() -> String {
-    let user = nix::unistd::User::from_uid(nix::unistd::geteuid())
-        .ok()
-        .flatten();
-    user.map_or_else(|| "root".into(), |user| user.name)
 }
 
 /// A field as text.

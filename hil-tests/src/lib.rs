@@ -6,12 +6,22 @@
 //! | [`process`] | running a program: bounded, collected, ended with its owner |
 //! | [`net`] | network namespaces: a device behind NAT with no way in |
 //! | [`cluster`] | a cluster of one's own, with its agents and users |
+//! | [`terminal`] | a terminal with a person in front of it |
+//! | [`openssh`] | OpenSSH's ssh-agent |
+//! | [`device`] | boards: emulated ones, and those on a bench |
+//! | [`lab`] | a board with a cluster and somebody who uses it |
+//! | [`trials`] | a scenario on each board |
 //! | [`swarm`] | a thousand light agents in one process |
 //!
 //! The scenarios are in `tests/`, one file a subject.
 
 pub mod cluster;
+pub mod device;
+pub mod lab;
 pub mod net;
+pub mod openssh;
 pub mod process;
 pub mod programs;
 pub mod swarm;
+pub mod terminal;
+pub mod trials;

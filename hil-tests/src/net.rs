@@ -82,6 +82,17 @@ impl Nat {
         Ok(())
     }
 
+    /// Lets no UDP pass, as some hotels do: packets vanish without a word.
+    ///
+    /// # Errors
+    /// What `iptables` says.
+    pub fn block_udp(&self) -> Result<()> {
+        let router = self.router();
+        sh(&format!(
+            "ip netns exec {router} iptables -I FORWARD -p udp -j DROP"
+        ))
+    }
+
     fn build(&self) -> Result<()> {
         let (router, device) = (self.router(), self.device());
         let (h, r, i, d) = (

@@ -4,13 +4,13 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -51,6 +51,27 @@ impl Finished {
         }
         Ok(self.stdout)
     }
+
+    /// Makes sure that a command has failed, in this way.
+    ///
+    /// # Errors
+    /// If it has not, with all it printed.
+    pub fn refused(&self, code: i32, sentence: &str) -> Result<()> {
+        let said = self.code() == code && self.stderr.contains(sentence);
+        ensure!(said, "expected {code} and {sentence:?}: {self:?}");
+        Ok(())
+    }
+}
+
+impl From<Output> for Finished {
+    fn from(output: Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            status: output.status,
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
+    }
 }
 
 /// Runs a command to its end, with `input` on its standard input.
@@ -58,6 +79,14 @@ impl Finished {
 /// # Errors
 /// If it cannot be started or does not end within [`COMMAND_LIMIT`].
 pub fn run(command: &mut Command, input: &[u8]) -> Result<Finished> {
+    run_for_bytes(command, input).map(Finished::from)
+}
+
+/// As [`run`], for output that is no text.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_for_bytes(command: &mut Command, input: &[u8]) -> Result<Output> {
     let shown = format!("{command:?}");
     command
         .stdin(Stdio::piped())
@@ -80,22 +109,37 @@ pub fn run(command: &mut Command, input: &[u8]) -> Result<Finished> {
         stdout.join().unwrap_or_default(),
         stderr.join().unwrap_or_default(),
     );
-    let status = status.with_context(|| format!("did not end: {shown}\n{stdout}{stderr}"))?;
-    Ok(Finished {
+    let status = status.with_context(|| {
+        let said = [&stdout[..], &stderr].concat();
+        format!("did not end: {shown}\n{}", String::from_utf8_lossy(&said))
+    })?;
+    Ok(Output {
         status,
         stdout,
         stderr,
     })
 }
 
-fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
+fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {
             pipe.read_to_end(&mut bytes).ok();
         }
-        String::from_utf8_lossy(&bytes).into_owned()
+        bytes
     })
+}
+
+/// Waits for a child to end by itself.
+///
+/// # Errors
+/// If it does not end within [`COMMAND_LIMIT`]; it is killed then.
+pub fn end_of(mut child: Child) -> Result<Finished> {
+    if wait(&mut child, COMMAND_LIMIT).is_none() {
+        child.kill()?;
+        bail!("did not end: {:?}", child.wait_with_output()?);
+    }
+    Ok(child.wait_with_output()?.into())
 }
 
 fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {

@@ -6,6 +6,8 @@ use anyhow::{Context, Result, ensure};
 
 /// Overrides the folder that binaries are looked for in.
 pub const BIN_DIR: &str = "TETHER_BIN_DIR";
+/// Set to emulate the agent of every target, not only those of the ordinary test run.
+pub const ALL_TARGETS: &str = "TETHER_ALL_TARGETS";
 
 /// The folder that holds `tether`, `tctl`, `tether-agent` and `tsh`: `TETHER_BIN_DIR`, or the one
 /// that this program was built into.

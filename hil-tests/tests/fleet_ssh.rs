@@ -3,25 +3,22 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::indexing_slicing,
     clippy::print_stderr,
     reason = "a test fails by panicking"
 )]
 
-use std::process::Command;
+use std::path::Path;
 
-use hil_tests::cluster::{Cluster, me, text};
+use hil_tests::cluster::{Cluster, PASSWORD, READY, me};
 use hil_tests::net::Nat;
-use hil_tests::process::run;
+use hil_tests::openssh::SshAgent;
+use hil_tests::process::{Daemon, poll, run};
 
 #[test]
 fn a_newcomers_first_afternoon_works_without_a_terminal() {
     let (_dir, cluster) = Cluster::temporary().unwrap();
     let me = me();
-    let added = [
-        "users", "add", "operator", "--roles", "access", "--logins", &me,
-    ];
-    let invite = text(&cluster.tctl_json(&added).unwrap(), "invite");
+    let invite = cluster.invite("operator", "access", &me).unwrap();
     let _agent = cluster.agent("gateway-1", "env=lab", None).unwrap();
 
     let operator = cluster.person("operator");
@@ -43,11 +40,9 @@ fn a_newcomers_first_afternoon_works_without_a_terminal() {
     ]
     .concat();
     operator.tsh(&redeem).unwrap().ok().unwrap();
-    assert_eq!(
-        operator.tsh(&redeem).unwrap().code(),
-        248,
-        "an invite works once"
-    );
+    let again = operator.tsh(&redeem).unwrap();
+    let sentence = "tsh: this invite is not valid; it may have been used or have expired";
+    again.refused(248, sentence).unwrap();
     operator
         .tsh(&[&login[..], &["--password-file", files[1]]].concat())
         .unwrap()
@@ -129,35 +124,36 @@ fn openssh_reaches_a_node_through_tsh_proxy_ssh() {
     cluster.add_user("operator", "access", &me()).unwrap();
     let _agent = cluster.agent("gateway-1", "", None).unwrap();
     let operator = cluster.logged_in("operator").unwrap();
-    let config = operator.ssh_config().unwrap();
     let target = format!("{}@gateway-1.lab", me());
-    let mut ssh = Command::new("ssh");
-    ssh.arg("-F")
-        .arg(&config)
-        .args(["-o", "BatchMode=yes", &target, "echo over openssh; exit 7"]);
-    let done = run(ssh.env_remove("SSH_AUTH_SOCK"), b"").unwrap();
+    let ssh = |args: &[&str]| run(operator.ssh().unwrap().args(args), b"").unwrap();
+    let done = ssh(&[&target, "echo over openssh; exit 7"]);
     assert_eq!(
         (done.stdout.as_str(), done.code()),
         ("over openssh\n", 7),
         "{}",
         done.stderr
     );
+    let many = ssh(&[&target, "head -c 30000000 /dev/zero"]);
+    assert_eq!((many.stdout.len(), many.code()), (30_000_000, 0));
+    let nowhere = ssh(&[&format!("{}@nowhere.lab", me()), "true"]);
+    let sentence = "tsh: there is no node \"nowhere.lab\"";
+    nowhere.refused(255, sentence).unwrap();
+    // The proxy is known to the configuration as a host to jump through.
+    let jumped = ssh(&["-J", "127.0.0.1", &target, "echo $SSH_CLIENT"]);
+    assert!(jumped.stdout.starts_with("127.0.0.1 "), "{jumped:?}");
 
     let source = operator.home.join("file");
     let bytes: Vec<u8> = (0..3_000_000u32).flat_map(u32::to_le_bytes).collect();
     std::fs::write(&source, &bytes).unwrap();
     let copy = operator.home.join("copy");
-    let mut rsync = Command::new("rsync");
+    let config = operator.ssh_config().unwrap();
+    let mut rsync = operator.program(Path::new("rsync"));
     rsync
         .arg("-e")
-        .arg(format!("ssh -F {} -o BatchMode=yes", config.display()));
-    rsync
+        .arg(format!("ssh -F {} -o BatchMode=yes", config.display()))
         .arg(&source)
         .arg(format!("{target}:{}", copy.display()));
-    run(rsync.env_remove("SSH_AUTH_SOCK"), b"")
-        .unwrap()
-        .ok()
-        .unwrap();
+    run(&mut rsync, b"").unwrap().ok().unwrap();
     assert!(
         std::fs::read(&copy).unwrap() == bytes,
         "rsync changed the file"
@@ -169,64 +165,34 @@ fn openssh_alone_jumps_with_the_certificates_in_ssh_agent() {
     let (dir, cluster) = Cluster::temporary().unwrap();
     cluster.add_user("operator", "access", &me()).unwrap();
     let _agent = cluster.agent("gateway-1", "", None).unwrap();
-    let operator = cluster.person("operator");
-    let socket = dir.path().join("ssh-agent.sock");
-    let mut agent = Command::new("ssh-agent");
-    agent.arg("-D").arg("-a").arg(&socket);
-    let mut agent =
-        hil_tests::process::Daemon::start(&mut agent, &dir.path().join("ssh-agent.log")).unwrap();
-    agent
-        .wait_until("ssh-agent's socket", hil_tests::cluster::READY, || {
-            socket.exists().then_some(())
-        })
-        .unwrap();
-    let (addr, pin) = (cluster.addr(), cluster.ca_pin().unwrap());
-    let mut login = operator.command().unwrap();
-    login.args([
-        "login", "--proxy", &addr, "--user", "operator", "--ca-pin", &pin,
-    ]);
-    login
-        .args(["--password-file", "-"])
-        .env("SSH_AUTH_SOCK", &socket);
-    run(&mut login, hil_tests::cluster::PASSWORD.as_bytes())
-        .unwrap()
-        .ok()
-        .unwrap();
+    let mut operator = cluster.person("operator");
+    let ssh_agent = SshAgent::start(dir.path()).unwrap();
+    operator.use_ssh_agent(&ssh_agent);
+    operator.login(&cluster, PASSWORD).unwrap().ok().unwrap();
 
     // Only what a plain user of OpenSSH has: a known_hosts with the cluster's host CA, and the agent.
     let known_hosts = dir.path().join("known_hosts");
-    let ca = cluster
-        .tctl(&["auth", "export", "--type", "host"])
-        .unwrap()
-        .ok()
-        .unwrap();
-    std::fs::write(&known_hosts, ca).unwrap();
+    let ca = cluster.tctl(&["auth", "export", "--type", "host"]).unwrap();
+    std::fs::write(&known_hosts, ca.ok().unwrap()).unwrap();
     let config = dir.path().join("ssh_config");
     let lines = format!(
         "UserKnownHostsFile {}\nGlobalKnownHostsFile /dev/null\nBatchMode yes\nStrictHostKeyChecking yes\n",
         known_hosts.display()
     );
     std::fs::write(&config, lines).unwrap();
-    let jump = format!("operator@{addr}");
-    let target = format!("{}@gateway-1", me());
-    let mut ssh = Command::new("ssh");
-    ssh.arg("-F")
-        .arg(&config)
-        .args(["-J", &jump, &target, "echo jumped"]);
-    let done = run(ssh.env("SSH_AUTH_SOCK", &socket), b"").unwrap();
+    let jump = format!("operator@{}", cluster.addr());
+    let ssh = |node: &str, command: &str| {
+        let mut ssh = operator.program(Path::new("ssh"));
+        ssh.arg("-F").arg(&config).args(["-J", &jump]);
+        let target = format!("{}@{node}", me());
+        run(ssh.args([&target, command]), b"").unwrap()
+    };
+    let done = ssh("gateway-1", "echo jumped");
     assert_eq!(done.stdout, "jumped\n", "{}", done.stderr);
-
-    let mut ssh = Command::new("ssh");
-    let target = format!("{}@nowhere", me());
-    ssh.arg("-F")
-        .arg(&config)
-        .args(["-J", &jump, &target, "true"]);
-    let done = run(ssh.env("SSH_AUTH_SOCK", &socket), b"").unwrap();
-    assert!(
-        done.stderr.contains("there is no node \"nowhere\""),
-        "{}",
-        done.stderr
-    );
+    let nowhere = ssh("nowhere", "true");
+    nowhere
+        .refused(255, "there is no node \"nowhere\"")
+        .unwrap();
 }
 
 #[test]
@@ -250,7 +216,7 @@ fn a_node_is_back_without_help_after_agent_and_cluster_restart() {
 
     agent.kill().unwrap();
     agent.start().unwrap();
-    hil_tests::process::poll(hil_tests::cluster::READY, || {
+    poll(READY, || {
         let done = operator.tsh(&["ssh", &target, "echo here"]).unwrap();
         (done.stdout == "here\n").then_some(())
     })
@@ -282,9 +248,9 @@ fn sessions_end_when_their_user_or_node_is_removed() {
         let log = person.home.join("session.log");
         let mut tsh = person.command().unwrap();
         tsh.args(["ssh", &target, "echo started; sleep 600"]);
-        let mut session = hil_tests::process::Daemon::start(&mut tsh, &log).unwrap();
+        let mut session = Daemon::start(&mut tsh, &log).unwrap();
         session
-            .wait_until("the session", hil_tests::cluster::READY, || {
+            .wait_until("the session", READY, || {
                 std::fs::read_to_string(&log)
                     .unwrap()
                     .contains("started")
@@ -292,7 +258,7 @@ fn sessions_end_when_their_user_or_node_is_removed() {
             })
             .unwrap();
         cluster.tctl(&remove).unwrap().ok().unwrap();
-        let ended = session.wait_until("its end", hil_tests::cluster::READY, || None::<()>);
+        let ended = session.wait_until("its end", READY, || None::<()>);
         assert!(
             format!("{:?}", ended.unwrap_err()).contains("ended"),
             "{user}'s session goes on"
@@ -317,7 +283,7 @@ fn labels_from_a_command_and_the_token_show_up() {
     cluster.wait_online("gateway-1", true).unwrap();
     let operator = cluster.logged_in("operator").unwrap();
     let shows = |wanted: &str| {
-        hil_tests::process::poll(hil_tests::cluster::READY, || {
+        poll(READY, || {
             let names = operator
                 .tsh(&["ls", wanted, "--format", "names"])
                 .unwrap()

@@ -3,88 +3,52 @@
 
 #![allow(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::indexing_slicing,
-    clippy::print_stderr,
     reason = "a test fails by panicking"
 )]
 
-use hil_tests::cluster::{Cluster, PASSWORD, me, text};
-use hil_tests::process::Finished;
+use std::path::Path;
 
-#[track_caller]
-fn refused(done: &Finished, code: i32, sentence: &str) {
-    assert!(
-        done.stderr.contains(sentence),
-        "expected {sentence:?} in: {}{}",
-        done.stdout,
-        done.stderr
-    );
-    assert_eq!(done.code(), code, "{}", done.stderr);
-}
-
-#[track_caller]
-fn audited(cluster: &Cluster, code: &str, sentence: &str) {
-    let events = cluster.tctl_json(&["audit", "ls"]).unwrap();
-    let found = events
-        .as_array()
-        .unwrap()
-        .iter()
-        .any(|event| text(event, "code") == code && event.to_string().contains(sentence));
-    assert!(found, "no {code} with {sentence:?} in {events:#}");
-    assert!(
-        cluster.log().contains(code),
-        "the log has no line with {code}"
-    );
-}
+use hil_tests::cluster::{Cluster, PASSWORD, READY, me, text};
+use hil_tests::process::{Daemon, run};
 
 #[test]
 fn wrong_password_and_unknown_user_get_the_same_answer() {
     let (_dir, cluster) = Cluster::temporary().unwrap();
     cluster.add_user("operator", "access", &me()).unwrap();
+    let log_in = |name, password| cluster.person(name).login(&cluster, password).unwrap();
+    let wrong = log_in("operator", "not the password");
+    let unknown = log_in("nobody-knows", PASSWORD);
     let sentence = "wrong user name or password";
-    let wrong = cluster
-        .person("operator")
-        .login(&cluster, "not the password")
-        .unwrap();
-    let unknown = cluster
-        .person("nobody-knows")
-        .login(&cluster, PASSWORD)
-        .unwrap();
-    refused(&wrong, 248, sentence);
-    refused(&unknown, 248, sentence);
+    wrong.refused(248, sentence).unwrap();
+    assert_eq!(unknown.code(), 248);
     assert_eq!(wrong.stderr, unknown.stderr);
-    audited(&cluster, "T1000W", sentence);
+    cluster.audited("T1000W", sentence).unwrap();
 }
 
 #[test]
 fn a_user_is_locked_out_after_repeated_failures_until_reset() {
     let (_dir, cluster) = Cluster::temporary().unwrap();
     cluster.add_user("operator", "access", &me()).unwrap();
-    let operator = cluster.person("operator");
+    let log_in = |name, password| cluster.person(name).login(&cluster, password).unwrap();
     for _ in 0..5 {
-        refused(
-            &operator.login(&cluster, "a wrong one").unwrap(),
-            248,
-            "wrong",
-        );
+        log_in("operator", "wrong").refused(248, "wrong").unwrap();
     }
     let sentence = "too many failed attempts";
-    refused(&operator.login(&cluster, PASSWORD).unwrap(), 247, sentence);
-    audited(&cluster, "T1000W", sentence);
+    log_in("operator", PASSWORD).refused(247, sentence).unwrap();
+    cluster.audited("T1000W", sentence).unwrap();
     let users = cluster.tctl_json(&["users", "ls"]).unwrap();
     assert_eq!(text(&users[0], "state"), "locked out");
-    let unknown = cluster.person("nobody-knows");
     for _ in 0..5 {
-        unknown.login(&cluster, "a wrong one").unwrap();
+        log_in("nobody-knows", "wrong")
+            .refused(248, "wrong")
+            .unwrap();
     }
-    refused(&unknown.login(&cluster, PASSWORD).unwrap(), 247, sentence);
-    cluster
-        .tctl(&["users", "reset", "operator"])
-        .unwrap()
-        .ok()
-        .unwrap();
-    refused(&operator.login(&cluster, PASSWORD).unwrap(), 248, "wrong");
+    let unknown = log_in("nobody-knows", PASSWORD);
+    unknown.refused(247, sentence).unwrap();
+    let reset = cluster.tctl(&["users", "reset", "operator"]).unwrap();
+    reset.ok().unwrap();
+    log_in("operator", PASSWORD).refused(248, "wrong").unwrap();
 }
 
 #[test]
@@ -104,22 +68,15 @@ fn roles_and_labels_keep_two_users_apart() {
     let _prod = cluster.agent("gateway-prod", "env=prod", None).unwrap();
     for (user, own, other) in [("ann", "lab", "prod"), ("bob", "prod", "lab")] {
         let person = cluster.logged_in(user).unwrap();
-        let names = person
-            .tsh(&["ls", "--format", "names"])
-            .unwrap()
-            .ok()
-            .unwrap();
-        assert_eq!(names, format!("gateway-{own}\n"));
+        let names = person.tsh(&["ls", "--format", "names"]).unwrap();
+        assert_eq!(names.ok().unwrap(), format!("gateway-{own}\n"));
         let target = |env: &str| format!("{me}@gateway-{env}");
         let done = person.tsh(&["ssh", &target(own), "echo", user]).unwrap();
         assert_eq!(done.stdout.trim(), user, "{}", done.stderr);
         let sentence = format!("your roles do not allow you to reach gateway-{other}");
-        refused(
-            &person.tsh(&["ssh", &target(other), "true"]).unwrap(),
-            251,
-            &sentence,
-        );
-        audited(&cluster, "T1006W", &sentence);
+        let done = person.tsh(&["ssh", &target(other), "true"]).unwrap();
+        done.refused(251, &sentence).unwrap();
+        cluster.audited("T1006W", &sentence).unwrap();
     }
 }
 
@@ -129,15 +86,13 @@ fn a_login_that_no_role_allows_is_named_with_those_allowed() {
     cluster.add_user("operator", "access", &me()).unwrap();
     let _agent = cluster.agent("gateway-1", "", None).unwrap();
     let operator = cluster.logged_in("operator").unwrap();
-    let done = operator
-        .tsh(&["ssh", "somebody@gateway-1", "true"])
-        .unwrap();
+    let done = operator.tsh(&["ssh", "somebody@gateway-1", "true"]);
     let sentence = format!(
         "you may not log in to gateway-1 as somebody; allowed: {}",
         me()
     );
-    refused(&done, 251, &sentence);
-    audited(&cluster, "T1006W", &sentence);
+    done.unwrap().refused(251, &sentence).unwrap();
+    cluster.audited("T1006W", &sentence).unwrap();
 }
 
 #[test]
@@ -147,72 +102,77 @@ fn unknown_offline_and_ambiguous_nodes_are_told_apart() {
     let mut agent = cluster.agent("gateway-1", "", None).unwrap();
     let operator = cluster.logged_in("operator").unwrap();
     let ssh = |node: &str| {
-        operator
-            .tsh(&["ssh", &format!("{}@{node}", me()), "true"])
-            .unwrap()
+        let target = format!("{}@{node}", me());
+        operator.tsh(&["ssh", &target, "true"]).unwrap()
     };
-    refused(&ssh("gateway-9"), 254, "there is no node \"gateway-9\"");
-    audited(&cluster, "T1006W", "gateway-9");
+    let sentence = "there is no node \"gateway-9\"";
+    ssh("gateway-9").refused(254, sentence).unwrap();
+    cluster.audited("T1006W", "gateway-9").unwrap();
 
     agent.stop().unwrap();
     cluster.wait_online("gateway-1", false).unwrap();
-    refused(&ssh("gateway-1"), 252, "gateway-1 is offline: last seen");
-    audited(&cluster, "T1006W", "is offline");
-    let listed = operator.tsh(&["ls"]).unwrap().ok().unwrap();
-    assert!(
-        listed.contains("gateway-1") && listed.contains("offline"),
-        "{listed}"
-    );
+    let sentence = "gateway-1 is offline: last seen";
+    ssh("gateway-1").refused(252, sentence).unwrap();
+    cluster.audited("T1006W", "is offline").unwrap();
 
-    // The same name again, from another folder of the same device.
-    let second = tempfile::tempdir().unwrap();
+    // The same name again, from another device.
     let token = cluster.tctl_json(&["tokens", "add"]).unwrap();
-    let mut join = agent.command().unwrap();
-    join.args([
-        "join",
-        "--cluster",
-        &cluster.addr(),
-        "--node-name",
-        "gateway-1",
-    ]);
-    join.args([
-        "--token-file",
-        "-",
-        "--ca-pin",
-        &text(&token, "ca_pin"),
-        "--data-dir",
-    ]);
-    join.arg(second.path().join("data"));
-    let input = text(&token, "token");
-    hil_tests::process::run(&mut join, input.as_bytes())
-        .unwrap()
-        .ok()
-        .unwrap();
-    refused(
-        &ssh("gateway-1"),
-        253,
-        "several nodes are called \"gateway-1\"",
-    );
-    audited(&cluster, "T1006W", "several nodes");
+    let (secret, pin) = (text(&token, "token"), text(&token, "ca_pin"));
+    let second = cluster.device("second", None).unwrap();
+    let name = ["--node-name", "gateway-1"];
+    let joined = second.join(&cluster, &secret, &pin, &name).unwrap();
+    joined.ok().unwrap();
+    let sentence = "several nodes are called \"gateway-1\"";
+    ssh("gateway-1").refused(253, sentence).unwrap();
+    cluster.audited("T1006W", "several nodes").unwrap();
 }
 
 #[test]
-fn an_expired_certificate_says_so() {
-    let (_dir, cluster) = Cluster::temporary().unwrap();
+fn an_expired_certificate_opens_nothing_not_even_on_an_open_connection() {
+    let (dir, cluster) = Cluster::with_clock("+0").unwrap();
     cluster.add_user("operator", "access", &me()).unwrap();
+    let _agent = cluster.agent("gateway-1", "", None).unwrap();
     let operator = cluster.logged_in("operator").unwrap();
-    // A clock two days ahead, for tsh alone, makes the certificate as old as waiting would.
-    let program = operator.command().unwrap().get_program().to_owned();
-    let mut ahead = std::process::Command::new("faketime");
-    ahead
-        .args(["-f", "+2d"])
-        .arg(program)
-        .args(["ssh", &format!("{}@gateway-1", me()), "true"]);
-    ahead
-        .env("TSH_HOME", &operator.home)
-        .env_remove("SSH_AUTH_SOCK");
-    let done = hil_tests::process::run(&mut ahead, b"").unwrap();
-    refused(&done, 249, "expired");
+    let socket = dir.path().join("connection");
+    let ssh = |args: &[&str]| {
+        let mut ssh = operator.ssh().unwrap();
+        ssh.arg("-S").arg(&socket).args(args).arg("127.0.0.1");
+        ssh
+    };
+    let log = dir.path().join("connection.log");
+    let mut connection = Daemon::start(&mut ssh(&["-M", "-N"]), &log).unwrap();
+    let open = || socket.exists().then_some(());
+    connection.wait_until("open", READY, open).unwrap();
+    let node = ["-W", "gateway-1:22"];
+    let greeting = run(&mut ssh(&node), b"").unwrap();
+    assert!(greeting.stdout.starts_with("SSH-2.0-"), "{greeting:?}");
+
+    // The certificate lasts twelve hours.
+    cluster.set_clock("+13h").unwrap();
+    let target = format!("{}@gateway-1", me());
+    let done = operator.tsh(&["ssh", &target, "true"]).unwrap();
+    let sentence = "does not accept your certificate. Run: tsh login";
+    done.refused(249, sentence).unwrap();
+    cluster.audited("T3007W", "certificate expired").unwrap();
+
+    let greeting = run(&mut ssh(&node), b"").unwrap();
+    assert_eq!(greeting.stdout, "");
+    let sentence = "your certificate has expired; run `tsh login`";
+    let told = || connection.log().contains(sentence).then_some(());
+    let told = hil_tests::process::poll(READY, told);
+    assert!(told.is_some(), "{}", connection.log());
+    cluster.audited("T1006W", sentence).unwrap();
+    // And alone, OpenSSH does not even get in.
+    let done = run(
+        &mut ssh(&["-o", "ControlPath=none", "-W", "gateway-1:22"]),
+        b"",
+    )
+    .unwrap();
+    done.refused(255, "Permission denied").unwrap();
+    // It is written down when the connection has ended, which may be after `ssh` has.
+    let sentence = "no valid certificate was shown";
+    let audited = || cluster.audited("T3007W", sentence).ok();
+    hil_tests::process::poll(READY, audited).expect(sentence);
 }
 
 #[test]
@@ -226,94 +186,75 @@ fn a_certificate_of_another_cluster_is_refused() {
     let operator = theirs.logged_in("operator").unwrap();
     // The other cluster's certificate at our door: the same name, the same user, another CA.
     let target = format!("{}@gateway-1", me());
-    let done = operator
-        .tsh(&["--proxy", &ours.addr(), "ssh", &target, "true"])
-        .unwrap();
-    assert!(
-        [246, 249].contains(&done.code()),
-        "{}: {}",
-        done.code(),
-        done.stderr
-    );
+    let done = operator.tsh(&["--proxy", &ours.addr(), "ssh", &target, "true"]);
+    let done = done.unwrap();
+    done.refused(249, "You are not logged in to").unwrap();
 
-    let key = std::fs::read_dir(operator.home.join("keys"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
-    let mut ssh = std::process::Command::new("ssh");
-    ssh.args([
-        "-F",
-        "none",
-        "-o",
-        "BatchMode=yes",
-        "-o",
-        "StrictHostKeyChecking=no",
-    ]);
-    ssh.args([
-        "-o",
-        "UserKnownHostsFile=/dev/null",
-        "-o",
-        "IdentitiesOnly=yes",
-        "-i",
-    ]);
-    ssh.arg(key.join("key"))
-        .args(["-p", &ours.port().to_string(), "-W", "gateway-1:22"]);
-    ssh.arg("operator@127.0.0.1").env_remove("SSH_AUTH_SOCK");
-    let done = hil_tests::process::run(&mut ssh, b"").unwrap();
+    let mut ssh = operator.program(Path::new("ssh"));
+    ssh.args(["-F", "none", "-o", "BatchMode=yes"])
+        .args(["-o", "StrictHostKeyChecking=no"])
+        .args(["-o", "UserKnownHostsFile=/dev/null"])
+        .args(["-o", "IdentitiesOnly=yes", "-i"])
+        .arg(operator.kept("key").unwrap())
+        .args(["-p", &ours.port().to_string(), "-W", "gateway-1:22"])
+        .arg("operator@127.0.0.1");
+    let done = run(&mut ssh, b"").unwrap();
     assert_eq!(done.code(), 255, "{}", done.stderr);
-    audited(&ours, "T3007W", "of another CA");
+    ours.audited("T3007W", "of another CA").unwrap();
 }
 
 #[test]
 fn a_removed_node_is_told_so_and_must_join_anew() {
     let (_dir, cluster) = Cluster::temporary().unwrap();
     let agent = cluster.agent("gateway-1", "", None).unwrap();
-    cluster
-        .tctl(&["nodes", "rm", "gateway-1"])
-        .unwrap()
-        .ok()
-        .unwrap();
-    let told = hil_tests::process::poll(hil_tests::cluster::READY, || {
-        agent
-            .log()
-            .contains("removed from the cluster")
-            .then_some(())
-    });
-    assert!(told.is_some(), "{}", agent.log());
-    audited(&cluster, "TN002W", "was removed");
-    audited(&cluster, "TN001I", "gateway-1");
+    let removed = cluster.tctl(&["nodes", "rm", "gateway-1"]).unwrap();
+    removed.ok().unwrap();
+    let told = "this node was removed and must join anew: this node was removed from the cluster; \
+                join it anew with a token";
+    agent.wait_for_status(told).unwrap();
+    let log = agent.log();
+    assert!(log.contains(told), "{log}");
+    cluster.audited("TN002W", "was removed").unwrap();
+    cluster.audited("TN001I", "gateway-1").unwrap();
 }
 
 #[test]
 fn join_tokens_run_out_and_wrong_ones_are_refused() {
     let (_dir, cluster) = Cluster::temporary().unwrap();
-    let token = cluster
-        .tctl_json(&["tokens", "add", "--uses", "1"])
-        .unwrap();
-    let agent = cluster.joined_agent("gateway-1", "", None).unwrap();
-    let join = |name: &str, secret: &str, pin: &str| {
-        let mut join = agent.command().unwrap();
-        join.args([
-            "join",
-            "--cluster",
-            &cluster.addr(),
-            "--node-name",
-            name,
-            "--token-file",
-            "-",
-        ]);
-        join.args(["--ca-pin", pin, "--data-dir"])
-            .arg(cluster.dir().join(name));
-        hil_tests::process::run(&mut join, secret.as_bytes()).unwrap()
-    };
+    let token = cluster.tctl_json(&["tokens", "add", "--uses", "1"]);
+    let token = token.unwrap();
     let (secret, pin) = (text(&token, "token"), text(&token, "ca_pin"));
-    join("second", &secret, &pin).ok().unwrap();
+    let join = |name: &str, secret: &str, pin: &str| {
+        let device = cluster.device(name, None).unwrap();
+        let done = device.join(&cluster, secret, pin, &[]).unwrap();
+        let state = device.data_dir().join("node.state");
+        assert_eq!(state.exists(), done.code() == 0, "{done:?}");
+        done
+    };
+    join("first", &secret, &pin).ok().unwrap();
     let sentence = "the join token is unknown, used up or expired";
-    refused(&join("third", &secret, &pin), 3, sentence);
-    refused(&join("fourth", "tjoin-0123", &pin), 3, sentence);
-    audited(&cluster, "TJ001W", sentence);
+    let hint = "Ask the cluster's administrator for a new join token.";
+    for (name, secret) in [("second", secret.as_str()), ("third", "tjoin-0123")] {
+        let done = join(name, secret, &pin);
+        done.refused(3, sentence).unwrap();
+        done.refused(3, hint).unwrap();
+        assert!(!done.stderr.contains(secret), "{}", done.stderr);
+    }
+    cluster.audited("TJ001W", sentence).unwrap();
     let other = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
-    assert_eq!(join("fifth", &secret, other).code(), 5);
+    let done = join("fourth", &secret, other);
+    done.refused(5, "not the trusted cluster").unwrap();
+}
+
+#[test]
+fn a_removed_user_is_refused_with_a_certificate_that_is_still_good() {
+    let (_dir, cluster) = Cluster::temporary().unwrap();
+    cluster.add_user("operator", "access", &me()).unwrap();
+    let operator = cluster.logged_in("operator").unwrap();
+    let removed = cluster.tctl(&["users", "rm", "operator"]).unwrap();
+    removed.ok().unwrap();
+    let done = operator.tsh(&["ssh", "gateway-1", "true"]).unwrap();
+    let sentence = "the user operator no longer exists";
+    done.refused(247, sentence).unwrap();
+    cluster.audited("T1006W", sentence).unwrap();
 }

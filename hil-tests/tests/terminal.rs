@@ -1,161 +1,177 @@
-//! What somebody sees who sits at a terminal: driven through tmux.
+//! What somebody sees who sits at a terminal.
 
 #![allow(
     clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
     clippy::string_slice,
     reason = "a test fails by panicking"
 )]
 
-use std::path::PathBuf;
-use std::process::Command;
+use hil_tests::cluster::{Agent, Cluster, PASSWORD, Person, READY, me};
+use hil_tests::process::poll;
+use hil_tests::terminal::Terminal;
+use nix::sys::signal::Signal;
 
-use hil_tests::cluster::{Cluster, Person, READY, me};
-use hil_tests::process::{poll, run};
-
-/// A terminal with a server of its own.
-struct Terminal {
-    socket: PathBuf,
+/// Somebody with a node to log in to.
+struct Scene {
+    operator: Person,
+    _agent: Agent,
+    _cluster: Cluster,
+    _dir: tempfile::TempDir,
 }
 
-impl Terminal {
-    fn open(cluster: &Cluster, person: &Person, line: &str) -> Self {
-        let terminal = Self {
-            socket: cluster.dir().join("tmux.sock"),
-        };
-        let path = format!(
-            "{}:{}",
-            cluster.bin().display(),
-            std::env::var("PATH").unwrap()
-        );
-        let mut command = terminal.tmux();
-        command.args([
-            "-f",
-            "/dev/null",
-            "new-session",
-            "-d",
-            "-x",
-            "100",
-            "-y",
-            "30",
-            "-s",
-            "t",
-        ]);
-        command.arg(format!("{line}; echo ended with $?; exec cat"));
-        command
-            .env("TSH_HOME", &person.home)
-            .env("PATH", path)
-            .env_remove("SSH_AUTH_SOCK");
-        run(&mut command, b"").unwrap().ok().unwrap();
+impl Scene {
+    fn new() -> Self {
+        let (dir, cluster) = Cluster::temporary().unwrap();
+        cluster.add_user("operator", "access", &me()).unwrap();
+        let agent = cluster.agent("gateway-1", "", None).unwrap();
+        Self {
+            operator: cluster.logged_in("operator").unwrap(),
+            _agent: agent,
+            _cluster: cluster,
+            _dir: dir,
+        }
+    }
+
+    /// A shell on the node, in a terminal; `before` is what the local shell is told first.
+    fn shell(&self, before: &str) -> Terminal {
+        let line = format!("{before} tsh ssh {}@gateway-1", me());
+        let terminal = Terminal::open(&self.operator, &line).unwrap();
+        terminal.enter("echo up=$TETHER_USER").unwrap();
+        terminal.wait_for("up=operator").unwrap();
         terminal
-    }
-
-    fn tmux(&self) -> Command {
-        let mut command = Command::new("tmux");
-        command.arg("-S").arg(&self.socket);
-        command
-    }
-
-    fn keys(&self, keys: &[&str]) {
-        run(self.tmux().args(["send-keys", "-t", "t"]).args(keys), b"")
-            .unwrap()
-            .ok()
-            .unwrap();
-    }
-
-    fn screen(&self) -> String {
-        run(self.tmux().args(["capture-pane", "-p", "-t", "t"]), b"")
-            .unwrap()
-            .stdout
-    }
-
-    #[track_caller]
-    fn wait_for(&self, text: &str) {
-        let seen = poll(READY, || self.screen().contains(text).then_some(()));
-        assert!(
-            seen.is_some(),
-            "no {text:?} on the screen:\n{}",
-            self.screen()
-        );
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        run(self.tmux().arg("kill-server"), b"").ok();
     }
 }
 
 #[test]
-fn a_shell_follows_the_window_and_ends_by_escape_or_exit() {
-    let (_dir, cluster) = Cluster::temporary().unwrap();
-    cluster.add_user("operator", "access", &me()).unwrap();
-    let _agent = cluster.agent("gateway-1", "", None).unwrap();
-    let operator = cluster.logged_in("operator").unwrap();
-    let line = format!("tsh ssh {}@gateway-1", me());
+fn a_shell_gets_the_terminal_and_the_terminal_is_put_back() {
+    let scene = Scene::new();
+    let terminal = scene.shell("stty erase ^H; TERM=vt100 LANG=C.UTF-8 SECRET=x");
+    assert!(terminal.is_raw().unwrap());
+    let question = "echo $TERM, $LANG, $(stty size), [$SECRET], $(stty -a | grep -o 'erase = ..')";
+    terminal.enter(question).unwrap();
+    let answer = "vt100, C.UTF-8, 30 100, [], erase = ^H";
+    terminal.wait_for(answer).unwrap();
+    terminal.enter("exit 5").unwrap();
+    terminal
+        .wait_for("Connection to gateway-1 closed.")
+        .unwrap();
+    terminal.wait_for("ended with 5").unwrap();
+    assert!(!terminal.is_raw().unwrap());
+}
 
-    let terminal = Terminal::open(&cluster, &operator, &line);
-    terminal.keys(&["echo user=$TETHER_USER size=$(stty size)", "Enter"]);
-    terminal.wait_for("user=operator size=30 100");
-    run(
-        terminal
-            .tmux()
-            .args(["resize-window", "-t", "t", "-x", "90", "-y", "20"]),
-        b"",
-    )
-    .unwrap()
-    .ok()
-    .unwrap();
+#[test]
+fn a_shell_follows_the_window() {
+    let scene = Scene::new();
+    let terminal = scene.shell("");
+    terminal.resize(90, 20).unwrap();
     // The size arrives when it does: ask until it is there.
     let resized = poll(READY, || {
-        terminal.keys(&["echo now=$(stty size)", "Enter"]);
-        terminal.screen().contains("now=20 90").then_some(())
+        terminal.enter("echo now=$(stty size)").unwrap();
+        let screen = terminal.screen().unwrap();
+        screen.contains("now=20 90").then_some(())
     });
-    assert!(resized.is_some(), "{}", terminal.screen());
-    terminal.keys(&["exit 5", "Enter"]);
-    terminal.wait_for("ended with 5");
-    drop(terminal);
+    assert!(resized.is_some(), "{}", terminal.screen().unwrap());
+}
 
-    let terminal = Terminal::open(&cluster, &operator, &line);
-    terminal.keys(&["echo up=$TETHER_USER", "Enter"]);
-    terminal.wait_for("up=operator");
-    terminal.keys(&["Enter"]);
-    terminal.keys(&["-l", "~."]);
-    terminal.wait_for("ended with 255");
+#[test]
+fn escapes_help_send_a_tilde_and_disconnect() {
+    let scene = Scene::new();
+    let terminal = scene.shell("");
+    terminal.type_text("~?").unwrap();
+    terminal.wait_for("~.   - end the connection").unwrap();
+    terminal.enter("~~who").unwrap();
+    terminal.wait_for("~who: not found").unwrap();
+    let screen = terminal.screen().unwrap();
+    assert!(!screen.contains("~~who"), "{screen}");
+    terminal.type_text("~.").unwrap();
+    terminal.wait_for("ended with 255").unwrap();
+    assert!(!terminal.is_raw().unwrap());
+}
+
+#[test]
+fn keys_that_are_signals_elsewhere_go_to_the_node() {
+    let scene = Scene::new();
+    let terminal = scene.shell("");
+    // The quotes keep the word from being seen before it is said.
+    let listen = "stty raw -echo; echo read''y; head -c 8 | cat -v; stty sane";
+    terminal.enter(listen).unwrap();
+    terminal.wait_for("ready").unwrap();
+    terminal.press(&["C-c", "C-z", "C-d"]).unwrap();
+    terminal.type_text("<end>").unwrap();
+    terminal.wait_for("^C^Z^D<end>").unwrap();
+
+    terminal.enter("echo asle''ep; sleep 600").unwrap();
+    terminal.wait_for("asleep").unwrap();
+    terminal.press(&["C-c"]).unwrap();
+    terminal.enter("echo interrupted=$?").unwrap();
+    terminal.wait_for("interrupted=130").unwrap();
+    terminal.press(&["C-d"]).unwrap();
+    terminal.wait_for("ended with 0").unwrap();
+}
+
+#[test]
+fn a_signal_from_outside_puts_the_terminal_back() {
+    let scene = Scene::new();
+    let terminal = scene.shell("");
+    assert!(terminal.is_raw().unwrap());
+    terminal.signal(Signal::SIGTERM).unwrap();
+    terminal.wait_for("ended with 143").unwrap();
+    assert!(!terminal.is_raw().unwrap());
 }
 
 #[test]
 fn the_first_login_asks_for_trust_and_takes_an_invite() {
     let (_dir, cluster) = Cluster::temporary().unwrap();
-    let added = [
-        "users",
-        "add",
-        "operator",
-        "--roles",
-        "access",
-        "--logins",
-        &me(),
-    ];
-    let invite = hil_tests::cluster::text(&cluster.tctl_json(&added).unwrap(), "invite");
+    let invite = cluster.invite("operator", "access", &me()).unwrap();
     let operator = cluster.person("operator");
-    let line = format!("tsh login --proxy {} --user operator", cluster.addr());
-    let terminal = Terminal::open(&cluster, &operator, &line);
-    terminal.wait_for(&cluster.ca_pin().unwrap()[..30]);
-    terminal.keys(&["yes", "Enter"]);
-    terminal.wait_for("Password");
-    terminal.keys(&["-l", &invite]);
-    terminal.keys(&["Enter"]);
-    terminal.wait_for("New password");
-    terminal.keys(&["-l", "a new password"]);
-    terminal.keys(&["Enter"]);
-    terminal.wait_for("Repeat it");
-    terminal.keys(&["-l", "a new password"]);
-    terminal.keys(&["Enter"]);
-    terminal.wait_for("ended with 0");
-    assert!(
-        !terminal.screen().contains("a new password"),
-        "the password shows"
-    );
-    assert!(!terminal.screen().contains(&invite), "the invite shows");
+    let login = format!("tsh login --proxy {} --user operator", cluster.addr());
+    let terminal = Terminal::open(&operator, &login).unwrap();
+    terminal.wait_for(&cluster.ca_pin().unwrap()).unwrap();
+    terminal.wait_for("Continue (yes/no)?").unwrap();
+    // Too hasty.
+    terminal.enter("y").unwrap();
+    terminal.wait_for("Continue (yes/no)? y\nContinue").unwrap();
+    terminal.enter("yes").unwrap();
+    terminal.wait_for("Password, or invite code: ").unwrap();
+    terminal.enter(&invite).unwrap();
+    terminal.wait_for("New password: ").unwrap();
+    terminal.enter(PASSWORD).unwrap();
+    terminal.wait_for("Repeat it: ").unwrap();
+    terminal.enter(PASSWORD).unwrap();
+    terminal.wait_for("Valid until:").unwrap();
+    terminal.wait_for("ended with 0").unwrap();
+    let screen = terminal.screen().unwrap();
+    assert!(!screen.contains(&PASSWORD[..7]), "{screen}");
+    assert!(!screen.contains(&invite[..12]), "{screen}");
+
+    let terminal = Terminal::open(&operator, "tsh login").unwrap();
+    terminal.wait_for("Password, or invite code: ").unwrap();
+    terminal.enter(PASSWORD).unwrap();
+    terminal.wait_for("ended with 0").unwrap();
+    let screen = terminal.screen().unwrap();
+    assert!(!screen.contains(&PASSWORD[..7]), "{screen}");
+}
+
+#[test]
+fn a_login_can_be_broken_off() {
+    let (_dir, cluster) = Cluster::temporary().unwrap();
+    let operator = cluster.person("operator");
+    let login = format!("tsh login --proxy {} --user operator", cluster.addr());
+    let terminal = Terminal::open(&operator, &login).unwrap();
+    terminal.wait_for("Continue (yes/no)?").unwrap();
+    terminal.enter("no").unwrap();
+    terminal.wait_for("ended with 246").unwrap();
+
+    let login = format!("{login} --ca-pin {}", cluster.ca_pin().unwrap());
+    let terminal = Terminal::open(&operator, &login).unwrap();
+    terminal.wait_for("Password, or invite code: ").unwrap();
+    terminal.type_text("corr").unwrap();
+    terminal.press(&["C-c"]).unwrap();
+    terminal.wait_for("ended with 1").unwrap();
+    let screen = terminal.screen().unwrap();
+    assert!(!screen.contains("corr"), "{screen}");
+    // It echoes again.
+    assert!(!terminal.is_raw().unwrap());
+    terminal.type_text("seen").unwrap();
+    terminal.wait_for("seen").unwrap();
 }

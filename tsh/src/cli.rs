@@ -160,7 +160,8 @@ pub(crate) struct LsArgs {
     /// Words that must all occur in the node's name or labels, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "WORD,...")]
     pub(crate) search: Vec<String>,
-    /// Also show id, address, link, agent version, last seen, reason and kernel.
+    /// Also show id, address, link, agent version, last seen, reason, kernel, and logins if
+    /// only one is on offer.
     #[arg(short, long)]
     pub(crate) verbose: bool,
     /// How to write the result.

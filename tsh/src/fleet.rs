@@ -88,6 +88,7 @@ fn long(nodes: &[Node], now: OffsetDateTime) -> String {
         "Last seen",
         "Reason",
         "Kernel",
+        "Logins",
     ]);
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
     for node in nodes {
@@ -103,6 +104,7 @@ fn long(nodes: &[Node], now: OffsetDateTime) -> String {
             text(&seen),
             text(&node.reason),
             text(&node.kernel),
+            logins(node),
         ]);
     }
     table.render()
@@ -122,6 +124,12 @@ fn link(node: &Node) -> String {
         Some(rtt) if node.online => format!("{link} {rtt} ms"),
         _ => link,
     }
+}
+
+/// Without root an agent cannot become anybody else.
+fn logins(node: &Node) -> String {
+    let only = node.only_login.as_ref();
+    only.map_or_else(String::new, |only| format!("only {only}"))
 }
 
 fn labels(node: &Node) -> String {
@@ -174,6 +182,7 @@ pub(crate) mod tests {
         let mut node = node("camera", &[]);
         node.online = false;
         node.reason = Some("link timed out".into());
+        node.only_login = Some("ann".into());
         let text = long(&[node], now());
         for part in [
             "id-camera",
@@ -183,6 +192,7 @@ pub(crate) mod tests {
             "link timed out",
             "6.1",
             "1970-01-01T00:00:00Z",
+            "only ann",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }

@@ -15,8 +15,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use crate::shell::{cargo, check, root, say};
 use crate::tools;
+use ::cross::shell::{cargo, check, root, say};
 use openssh::OpenSsh;
 use tether::Tether;
 
@@ -63,7 +63,7 @@ struct Figure {
 /// # Errors
 /// If a side cannot be set up or a run fails.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    tools::packages(tools::BENCH, true)?;
+    ::cross::tools::packages(tools::BENCH, true)?;
     check(&mut cargo(&[
         "build",
         "--release",
@@ -93,7 +93,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let bulk = dir.path().join("bulk");
     write_bulk(&bulk)?;
     let ours = Tether::start(&dir.path().join("tether"), &bin)?;
-    let peer = OpenSsh::start(&dir.path().join("openssh"))?;
+    let peer = OpenSsh::start(&dir.path().join("openssh"), ours.accounts())?;
     let mut figures = Vec::new();
     set_up(options, &ours, &peer, &mut figures)?;
     throughput(options, &ours, &peer, &bulk, &mut figures)?;

@@ -8,8 +8,8 @@ use hil_tests::cluster::{Agent, Cluster, PASSWORD, Person};
 use hil_tests::net::Nat;
 use hil_tests::process::{Finished, INTERRUPTED, run as run_to_end};
 
-use crate::shell::{cargo, check, root, say, shown};
 use crate::tools;
+use ::cross::shell::{cargo, check, root, say, shown};
 
 /// Runs the demo; everything it starts is gone when it returns.
 ///
@@ -18,7 +18,7 @@ use crate::tools;
 pub(crate) fn run(script: bool) -> Result<()> {
     if nix::unistd::geteuid().is_root() {
         // Without them the demo still works, in plain processes.
-        tools::packages(tools::DEMO, true).unwrap_or_else(|e| say(&format!("{e:#}")));
+        ::cross::tools::packages(tools::DEMO, true).unwrap_or_else(|e| say(&format!("{e:#}")));
     }
     check(&mut cargo(&["build", "--workspace", "--locked"])?)?;
     let dir = root()?.join("target/demo");

@@ -1,8 +1,9 @@
-//! Chores: `cargo xtask demo`, `cargo xtask test`, `cargo xtask bench`.
+//! Chores: `cargo xtask demo`, `cargo xtask test`, `cargo xtask cross`, `cargo xtask bench`.
 
 mod bench;
+mod cross;
 mod demo;
-mod shell;
+mod hil;
 mod test;
 mod tools;
 
@@ -36,12 +37,21 @@ enum Command {
         script: bool,
     },
     /// Install what the tests need, and run everything
-    #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --no-install")]
-    Test {
-        /// Install nothing; fail if something is missing
-        #[arg(long)]
-        no_install: bool,
-    },
+    #[command(
+        after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --quick   # no cross builds, no boards"
+    )]
+    Test(test::Options),
+    /// Build the agent for boards, small and static, and hold it to its budgets
+    #[command(
+        after_help = "Examples:\n  cargo xtask cross mipsel --bloat\n  cargo xtask cross --all\n  cargo xtask cross --list --format json"
+    )]
+    Cross(cross::Options),
+    /// Boot boards in QEMU with the agent, and run scenarios on them
+    #[command(after_help = "Examples:\n  cargo xtask hil\n  cargo xtask hil --all power_cut")]
+    Hil(hil::Options),
+    /// Make what a board boots: kernel, root, data partition
+    #[command(after_help = "Example:\n  cargo xtask image mipsel rootfs")]
+    Image(hil::ImageOptions),
     /// Measure Tether beside OpenSSH, in one run
     #[command(after_help = "Example:\n  cargo xtask bench --json target/bench.json")]
     Bench {
@@ -64,7 +74,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            shell::complain(&format!("error: {error:#}"));
+            ::cross::shell::complain(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -81,7 +91,10 @@ fn run() -> Result<()> {
     }
     match Cli::parse().command {
         Command::Demo { script } => demo::run(script),
-        Command::Test { no_install } => test::run(!no_install),
+        Command::Test(options) => test::run(options),
+        Command::Cross(options) => cross::run(&options),
+        Command::Hil(options) => hil::run(&options),
+        Command::Image(options) => hil::image(&options),
         Command::Bench {
             json,
             agent,

@@ -43,8 +43,8 @@ impl Runner {
             self.certificate_refused,
         );
         log::debug!("connecting by {way:?}");
-        let address = self.address.clone();
-        let attempt = Attempt::new(way, &self.node, address, self.history.failures());
+        let route = self.route.clone();
+        let attempt = Attempt::new(way, &self.node, route, self.history.failures());
         let news = Outlet::new(self.attempt, self.inputs.clone());
         let task = tokio::spawn(async move {
             let outcome = match attempt {

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::connect::connect;
+use super::connect::{Route, connect};
 use super::input::News;
 use super::transport::Fault;
-use crate::address::Address;
 use crate::join::{self, JoinError};
 use crate::node::Node;
 use crate::state::key::DeviceKey;
@@ -35,12 +34,12 @@ pub(super) fn way(certificates: &HostCertificates, now: Duration, refused: bool)
 /// All that an attempt needs, so that it borrows nothing.
 pub(super) enum Attempt {
     Link {
-        address: Address,
+        route: Route,
         tls: Box<rustls::ClientConfig>,
         failures: u32,
     },
     Return {
-        address: Address,
+        route: Route,
         membership: Box<Membership>,
         key: Arc<DeviceKey>,
         now: Duration,
@@ -49,24 +48,19 @@ pub(super) enum Attempt {
 }
 
 impl Attempt {
-    pub(super) fn new(
-        way: Way,
-        node: &Node,
-        address: Address,
-        failures: u32,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn new(way: Way, node: &Node, route: Route, failures: u32) -> anyhow::Result<Self> {
         let now = node.now();
         Ok(match way {
             Way::Link => {
                 let tls = Box::new(trust::for_link(&node.membership, &node.key, now)?);
                 Self::Link {
-                    address,
+                    route,
                     tls,
                     failures,
                 }
             }
             Way::Return => Self::Return {
-                address,
+                route,
                 membership: Box::new(node.membership.clone()),
                 key: Arc::clone(&node.key),
                 now,
@@ -78,19 +72,19 @@ impl Attempt {
     pub(super) async fn run(self) -> News {
         match self {
             Self::Link {
-                address,
+                route,
                 tls,
                 failures,
-            } => link(&address, &tls, failures)
+            } => link(&route, &tls, failures)
                 .await
                 .unwrap_or_else(News::Ended),
             Self::Return {
-                address,
+                route,
                 membership,
                 key,
                 now,
                 failures,
-            } => match join::come_back(&address, &membership, &key, now, failures).await {
+            } => match join::come_back(&route, &membership, &key, now, failures).await {
                 Ok(given) => News::CameBack(Box::new(given)),
                 Err(JoinError::Refused { reason, text }) => News::TurnedAway { reason, text },
                 Err(JoinError::Fault(fault)) => News::Ended(fault),
@@ -99,8 +93,8 @@ impl Attempt {
     }
 }
 
-async fn link(address: &Address, tls: &rustls::ClientConfig, failures: u32) -> Result<News, Fault> {
-    let transport = connect(address, tls, failures).await?;
+async fn link(route: &Route, tls: &rustls::ClientConfig, failures: u32) -> Result<News, Fault> {
+    let transport = connect(route, tls, failures).await?;
     let control = transport.open().await?;
     Ok(News::Opened { transport, control })
 }

@@ -8,28 +8,45 @@ use std::time::Duration;
 use protocol::link::CONNECT_TIMEOUT;
 use tokio::time::timeout;
 
-use super::quic;
+use super::quic::{self, Offload};
 use super::transport::{Fault, FaultKind, Transport};
 use crate::address::Address;
 
 /// Addresses tried in one attempt. With more, each would get too little time to answer.
 const MAX_TRIES: u32 = 3;
 
+/// Where to and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Route {
+    pub(crate) address: Address,
+    pub(crate) offload: Offload,
+}
+
+impl Route {
+    /// To this address, in the usual way.
+    pub(crate) fn to(address: Address) -> Self {
+        Self {
+            address,
+            offload: Offload::default(),
+        }
+    }
+}
+
 /// Opens a transport. `failures` turns the list of addresses, so that one that never answers does
 /// not hide the others for good.
 pub(crate) async fn connect(
-    address: &Address,
+    route: &Route,
     tls: &rustls::ClientConfig,
     failures: u32,
 ) -> Result<Arc<dyn Transport>, Fault> {
-    let addresses = in_turn(resolve(address).await?, failures);
+    let addresses = in_turn(resolve(&route.address).await?, failures);
     // A little less than the supervisor allows, so that its reason is not a mere time-out.
     let share = (CONNECT_TIMEOUT - Duration::from_secs(1))
         / u32::try_from(addresses.len()).unwrap_or(MAX_TRIES).max(1);
     let mut last = Fault::new(FaultKind::Unreachable, "the cluster's name has no address");
     for to in addresses {
         log::debug!("connecting to {to}");
-        match timeout(share, quic::connect(to, tls.clone())).await {
+        match timeout(share, quic::connect(to, tls.clone(), route.offload)).await {
             Ok(Ok(transport)) => return Ok(Arc::new(transport)),
             Ok(Err(fault)) => last = fault,
             Err(_) => last = Fault::new(FaultKind::Unreachable, "no answer over UDP"),

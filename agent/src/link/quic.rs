@@ -3,9 +3,11 @@
 mod fault;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use protocol::error::CloseCode;
 use protocol::message::join::EXPORTED;
 use protocol::{JOIN_EXPORTER_LABEL, SERVER_NAME};
@@ -26,6 +28,28 @@ const RECEIVE_WINDOW: u32 = 2 * STREAM_WINDOW;
 /// What is kept until the cluster has acknowledged it, for the same reason.
 const SEND_WINDOW: u64 = 2 * 1024 * 1024;
 
+/// Whether the kernel cuts and joins datagrams for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Offload {
+    /// Where it can: fewer system calls for bulk data.
+    #[default]
+    Auto,
+    /// Never: some drivers and emulators say that they can, and lose what they are given.
+    Off,
+}
+
+impl FromStr for Offload {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            _ => Err("expected auto or off"),
+        }
+    }
+}
+
 /// One QUIC connection.
 pub(super) struct Quic {
     connection: Connection,
@@ -33,10 +57,14 @@ pub(super) struct Quic {
 }
 
 /// Opens a connection to one address.
-pub(super) async fn connect(to: SocketAddr, tls: rustls::ClientConfig) -> Result<Quic, Fault> {
-    let endpoint = endpoint(to)?;
+pub(super) async fn connect(
+    to: SocketAddr,
+    tls: rustls::ClientConfig,
+    offload: Offload,
+) -> Result<Quic, Fault> {
+    let endpoint = endpoint(to, offload)?;
     let connecting = endpoint
-        .connect_with(config(tls)?, to, SERVER_NAME)
+        .connect_with(config(tls, offload)?, to, SERVER_NAME)
         .map_err(Fault::local)?;
     let connection = connecting.await.map_err(|error| fault::of(&error))?;
     Ok(Quic {
@@ -45,7 +73,7 @@ pub(super) async fn connect(to: SocketAddr, tls: rustls::ClientConfig) -> Result
     })
 }
 
-fn endpoint(to: SocketAddr) -> Result<Endpoint, Fault> {
+fn endpoint(to: SocketAddr, offload: Offload) -> Result<Endpoint, Fault> {
     let any: SocketAddr = match to {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -54,10 +82,20 @@ fn endpoint(to: SocketAddr) -> Result<Endpoint, Fault> {
     UdpSocket::bind(any)
         .and_then(|probe| probe.connect(to))
         .map_err(|error| Fault::new(FaultKind::Unreachable, error.to_string()))?;
-    Endpoint::client(any).map_err(Fault::local)
+    let socket = UdpSocket::bind(any).map_err(Fault::local)?;
+    // The same socket by another descriptor: quinn switches receiving whole batches on by itself.
+    let same = socket.try_clone().map_err(Fault::local)?;
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let endpoint = Endpoint::new(quinn::EndpointConfig::default(), None, socket, runtime)
+        .map_err(Fault::local)?;
+    if offload == Offload::Off {
+        // A kernel that does not know the option does not do it either.
+        let _ = setsockopt(&same, sockopt::UdpGroSegment, &false);
+    }
+    Ok(endpoint)
 }
 
-fn config(tls: rustls::ClientConfig) -> Result<ClientConfig, Fault> {
+fn config(tls: rustls::ClientConfig, offload: Offload) -> Result<ClientConfig, Fault> {
     let crypto = QuicClientConfig::try_from(tls).map_err(Fault::local)?;
     let mut transport = quinn::TransportConfig::default();
     transport
@@ -71,6 +109,7 @@ fn config(tls: rustls::ClientConfig) -> Result<ClientConfig, Fault> {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
         .send_window(SEND_WINDOW)
+        .enable_segmentation_offload(offload == Offload::Auto)
         .datagram_receive_buffer_size(None);
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport));

@@ -1,10 +1,9 @@
 //! A cluster's certificate authorities, and what they issue.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use protocol::message::Blob;
-use protocol::message::control::Refusal;
 use protocol::message::join::{Certificates, Trust};
 use protocol::{ALPN_AGENT, ALPN_JOIN, SERVER_NAME};
 use rcgen::{
@@ -22,25 +21,16 @@ use rustls::server::WebPkiClientVerifier;
 const HOST_CA_SEED: [u8; 32] = [1; 32];
 const USER_CA_SEED: [u8; 32] = [2; 32];
 
-/// How the cluster behaves; tests change it as they go.
-pub(crate) struct Policy {
-    pub(crate) public_key: [u8; 32],
-    pub(crate) generation: u32,
-    /// Validity of what is issued from now on, seconds around the present.
-    pub(crate) validity: (i64, i64),
-    pub(crate) refuse: Option<Refusal>,
-}
-
 /// The CAs, and what they issue.
 pub(crate) struct Authority {
     certificate: rcgen::Certificate,
     issuer: Issuer<'static, KeyPair>,
-    pub(crate) policy: Mutex<Policy>,
 }
 
-pub(crate) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    i64::try_from(since.as_secs()).unwrap()
+/// Seconds since the Unix epoch.
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap().as_secs()
 }
 
 impl Authority {
@@ -49,16 +39,9 @@ impl Authority {
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = params.self_signed(&key).unwrap();
-        let policy = Policy {
-            public_key: [0; 32],
-            generation: 0,
-            validity: (-60, 7 * 86_400),
-            refuse: None,
-        };
         Self {
             certificate,
             issuer: Issuer::new(params, key),
-            policy: Mutex::new(policy),
         }
     }
 
@@ -97,23 +80,20 @@ impl Authority {
         config
     }
 
-    /// New certificates for the key the policy knows.
-    pub(crate) fn issue(&self) -> Issued {
-        let mut policy = self.policy.lock().unwrap();
-        policy.generation += 1;
-        let (from, to) = (now() + policy.validity.0, now() + policy.validity.1);
+    /// Certificates for a key.
+    pub(crate) fn issue(&self, public_key: [u8; 32]) -> Issued {
+        let (from, to) = (now() - 60, now() + 7 * 86_400);
         let mut params = CertificateParams::new([]).unwrap();
-        params.not_before = std::time::UNIX_EPOCH.into();
-        params.not_before += Duration::from_secs(from.try_into().unwrap());
-        params.not_after = std::time::UNIX_EPOCH.into();
-        params.not_after += Duration::from_secs(to.try_into().unwrap());
+        params.not_before = UNIX_EPOCH.into();
+        params.not_before += Duration::from_secs(from);
+        params.not_after = UNIX_EPOCH.into();
+        params.not_after += Duration::from_secs(to);
         let x509 = params
-            .signed_by(&Raw(policy.public_key), &self.issuer)
+            .signed_by(&Raw(public_key), &self.issuer)
             .unwrap()
             .der()
             .to_vec();
-        let key = KeyData::Ed25519(Ed25519PublicKey(policy.public_key));
-        let (from, to) = (from.try_into().unwrap(), to.try_into().unwrap());
+        let key = KeyData::Ed25519(Ed25519PublicKey(public_key));
         let mut ssh = Builder::new([7; 16], key, from, to).unwrap();
         ssh.cert_type(CertType::Host)
             .unwrap()
@@ -122,7 +102,6 @@ impl Authority {
         let ca = russh::keys::PrivateKey::from(Ed25519Keypair::from_seed(&HOST_CA_SEED));
         let ssh = ssh.sign(&ca).unwrap().to_bytes().unwrap();
         Issued {
-            generation: policy.generation,
             from,
             to,
             x509,
@@ -142,7 +121,6 @@ impl Authority {
 }
 
 pub(crate) struct Issued {
-    pub(crate) generation: u32,
     from: u64,
     to: u64,
     x509: Vec<u8>,
@@ -152,7 +130,7 @@ pub(crate) struct Issued {
 impl Issued {
     pub(crate) fn certificates(&self) -> Certificates<'_> {
         Certificates {
-            generation: self.generation,
+            generation: 1,
             not_before_s: self.from,
             not_after_s: self.to,
             ssh: Blob::new(&self.ssh).unwrap(),

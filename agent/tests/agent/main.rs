@@ -1,14 +1,14 @@
-//! The agent's binary against a small cluster on the same machine.
+//! The agent's binary where there is no cluster, or one that does what a real cluster never does.
+//! Everything else is in `hil-tests`, with a real one.
 #![allow(
     clippy::expect_used,
-    clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
     reason = "helpers of tests fail like tests"
 )]
 
+mod alone;
 mod authority;
 mod cluster;
-mod join;
 mod link;
 mod process;

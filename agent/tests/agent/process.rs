@@ -2,22 +2,22 @@
 
 use std::path::Path;
 use std::process::{Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::cluster::{Cluster, SOON, TOKEN};
 
-/// A device: a folder for the agent's state and configuration.
+/// A device: a folder for the agent's state.
 pub(crate) struct Device {
     folder: tempfile::TempDir,
 }
 
 /// A running agent; killed when dropped.
-pub(crate) struct Agent(Child);
+pub(crate) struct Agent {
+    _child: Child,
+}
 
 impl Device {
     pub(crate) fn new() -> Self {
@@ -26,7 +26,7 @@ impl Device {
         }
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    fn path(&self) -> &Path {
         self.folder.path()
     }
 
@@ -34,18 +34,12 @@ impl Device {
         std::fs::read(self.path().join("data/node.state")).unwrap()
     }
 
-    /// Writes the configuration that all commands of this device use.
-    pub(crate) fn configure(&self, text: &str) {
-        std::fs::write(self.path().join("agent.toml"), text).unwrap();
-    }
-
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tether-agent"));
         let config = self.path().join("agent.toml");
-        if config.exists() {
-            command.env("TETHER_CONFIG", config);
-        }
+        std::fs::write(&config, "").unwrap();
         command
+            .env("TETHER_CONFIG", config)
             .env_remove("TETHER_TOKEN")
             .env("TETHER_LOG", "debug")
             .env("TETHER_DATA_DIR", self.path().join("data"))
@@ -60,55 +54,31 @@ impl Device {
         Ran::from(output.expect("the agent does not end").unwrap())
     }
 
-    pub(crate) async fn join(&self, cluster: &Cluster) -> Ran {
-        self.join_with(cluster, TOKEN, &cluster.authority.pin())
-            .await
-    }
-
-    pub(crate) async fn join_with(&self, cluster: &Cluster, token: &str, pin: &str) -> Ran {
-        let address = cluster.address.to_string();
-        let join = [
-            "join",
-            "--cluster",
-            &address,
-            "--token",
-            token,
-            "--ca-pin",
-            pin,
-        ];
-        self.run(&[&join[..], &["--node-name", "gateway-1"]].concat())
-            .await
+    pub(crate) async fn join(&self, cluster: &Cluster) {
+        let (address, pin) = (cluster.address.to_string(), cluster.authority.pin());
+        let to = ["join", "--cluster", &address, "--ca-pin", &pin];
+        let named = ["--token", TOKEN, "--node-name", "gateway-1"];
+        let joined = self.run(&[&to[..], &named].concat()).await;
+        assert_eq!(joined.code, 0, "{joined:?}");
     }
 
     pub(crate) fn start(&self) -> Agent {
-        Agent(self.command(&["start"]).spawn().unwrap())
+        Agent {
+            _child: self.command(&["start"]).spawn().unwrap(),
+        }
     }
 
     /// Asks for the status until it says so.
-    pub(crate) async fn status_says(&self, wanted: &str) -> String {
+    pub(crate) async fn status_says(&self, wanted: &str) {
         let patience = Instant::now();
         loop {
             let ran = self.run(&["status", "--format", "json"]).await;
             if ran.out.contains(wanted) {
-                return ran.out;
+                return;
             }
             assert!(patience.elapsed() < SOON, "{wanted} / {}", ran.out);
             tokio::task::yield_now().await;
         }
-    }
-}
-
-impl Agent {
-    /// Asks the agent to end; gives its exit code and how long it took.
-    pub(crate) async fn stop(mut self) -> (i32, Duration) {
-        let id = i32::try_from(self.0.id().unwrap()).unwrap();
-        let asked = Instant::now();
-        kill(Pid::from_raw(id), Signal::SIGTERM).unwrap();
-        let status = timeout(SOON, self.0.wait())
-            .await
-            .expect("the agent does not end")
-            .unwrap();
-        (status.code().unwrap_or(-1), asked.elapsed())
     }
 }
 

@@ -23,6 +23,7 @@ use super::dial::Caller;
 use super::limits::Place;
 use crate::audit::{Event, code};
 use crate::auth::ca::peer::{UserPeer, fingerprint};
+use crate::resource::user::UserSpec;
 use crate::store::{Backend, Key, StoreError};
 use crate::tunnel::stream::Stream;
 
@@ -74,31 +75,59 @@ impl SshProxy {
     /// # Errors
     /// If the client broke the protocol or did not authenticate in time.
     pub async fn serve(&self, tcp: TcpStream, addr: SocketAddr, place: Place) -> Result<()> {
-        let (authenticated, mut is_authenticated) = watch::channel(false);
+        let (login, mut progress) = watch::channel(Login::Silent);
         let handler = Jump {
             proxy: self.proxy.clone(),
             addr,
             user: None,
             channels: 0,
-            authenticated,
+            login,
             place: Some(place),
         };
         let handshake = server::run_stream(Arc::clone(&self.config), tcp, handler);
         let mut session = tokio::time::timeout(AUTH_DEADLINE, handshake).await??;
-        let in_time = async {
-            tokio::time::timeout(AUTH_DEADLINE, is_authenticated.wait_for(|yes| *yes))
-                .await
-                .is_err()
-        };
-        tokio::select! {
-            done = &mut session => return done,
-            late = in_time => if late {
-                let bye = "authentication took too long".to_owned();
-                session.handle().disconnect(Disconnect::ByApplication, bye, String::new()).await.ok();
+        let seen = progress.clone();
+        let done = progress.wait_for(|login| matches!(login, Login::Done));
+        let in_time = async { tokio::time::timeout(AUTH_DEADLINE, done).await.is_ok() };
+        let ended = tokio::select! {
+            ended = &mut session => ended,
+            in_time = in_time => {
+                if !in_time {
+                    let bye = "authentication took too long".to_owned();
+                    session.handle().disconnect(Disconnect::ByApplication, bye, String::new()).await.ok();
+                }
+                session.await
             },
+        };
+        let last = seen.borrow().clone();
+        if let Login::Tried(user) = last {
+            self.note_no_certificate(&user, addr).await;
         }
-        session.await
+        ended
     }
+
+    /// A certificate that has expired never reaches us: russh refuses it by itself. Only for users
+    /// that exist, so that strangers cannot fill the audit log.
+    async fn note_no_certificate(&self, user: &str, addr: SocketAddr) {
+        let error = "no valid certificate was shown: it has expired, or there was none";
+        tracing::info!(%addr, error, "ssh refused");
+        if let Ok(Some(_)) = self.proxy.resources.find::<UserSpec>(user).await {
+            refused(&self.proxy, user, addr, error).await;
+        }
+    }
+}
+
+/// How far a client has come.
+#[derive(Debug, Clone)]
+enum Login {
+    /// It has named nobody.
+    Silent,
+    /// It has named somebody, and shown nothing that was looked at.
+    Tried(String),
+    /// It has shown a certificate, and was told no.
+    Refused,
+    /// It is in.
+    Done,
 }
 
 struct Jump {
@@ -106,7 +135,7 @@ struct Jump {
     addr: SocketAddr,
     user: Option<UserPeer>,
     channels: usize,
-    authenticated: watch::Sender<bool>,
+    login: watch::Sender<Login>,
     place: Option<Place>,
 }
 
@@ -134,21 +163,27 @@ impl Jump {
             not_after: OffsetDateTime::from_unix_timestamp(not_after)?,
         })
     }
+}
 
-    async fn refuse(&self, user: &str, error: &str) {
-        tracing::info!(addr = %self.addr, error, "ssh certificate refused");
-        let event = Event::new(code::CERTIFICATE_REFUSED)
-            .user(user)
-            .field("error", error);
-        self.proxy
-            .audit
-            .record(event.field("addr.remote", self.addr.to_string()))
-            .await;
-    }
+async fn refused(proxy: &Proxy, user: &str, addr: SocketAddr, error: &str) {
+    let event = Event::new(code::CERTIFICATE_REFUSED)
+        .user(user)
+        .field("error", error);
+    let event = event.field("addr.remote", addr.to_string());
+    proxy.audit.record(event).await;
 }
 
 impl server::Handler for Jump {
     type Error = anyhow::Error;
+
+    async fn auth_none(&mut self, user: &str) -> Result<Auth> {
+        // Every client asks this first, to learn which methods there are (RFC 4252 §5.2).
+        let silent = matches!(*self.login.borrow(), Login::Silent);
+        if silent {
+            self.login.send_replace(Login::Tried(user.to_owned()));
+        }
+        Ok(Auth::reject())
+    }
 
     async fn auth_openssh_certificate(
         &mut self,
@@ -159,11 +194,13 @@ impl server::Handler for Jump {
             Ok(peer) => {
                 self.user = Some(peer);
                 self.place = None;
-                self.authenticated.send_replace(true);
+                self.login.send_replace(Login::Done);
                 Ok(Auth::Accept)
             }
             Err(error) => {
-                self.refuse(user, &error.to_string()).await;
+                tracing::info!(addr = %self.addr, %error, "ssh certificate refused");
+                self.login.send_replace(Login::Refused);
+                refused(&self.proxy, user, self.addr, &error.to_string()).await;
                 Ok(Auth::reject())
             }
         }

@@ -83,3 +83,24 @@ async fn ask(
     }
     Ok(requests)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_refuses_is_named() {
+        for (request, sentence) in [
+            (
+                Request::Terminal,
+                "n does not give you a terminal. Try -T, with a command.",
+            ),
+            (Request::Shell, "n does not give you a shell."),
+            (Request::Command, "n does not run that command."),
+        ] {
+            let error = request.refused("n");
+            assert_eq!(Exit::of(&error), Exit::Denied);
+            assert_eq!(error.to_string(), sentence);
+        }
+    }
+}

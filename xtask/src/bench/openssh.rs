@@ -1,13 +1,14 @@
 //! The peer: a device's sshd behind `ssh -R` to a gateway's sshd, reached by `ssh -J`.
 
 use std::any::Any;
+use std::ffi::OsString;
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, ensure};
-use hil_tests::cluster::READY;
+use anyhow::{Context, Result, ensure};
+use hil_tests::cluster::{Accounts, READY};
 use hil_tests::process::{Daemon, run};
 
 use super::Side;
@@ -24,7 +25,7 @@ pub(super) struct OpenSsh {
 }
 
 impl OpenSsh {
-    pub(super) fn start(dir: &Path) -> Result<Self> {
+    pub(super) fn start(dir: &Path, accounts: Option<&Accounts>) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
         // sshd's own folder for privilege separation, which its service unit would make.
         std::fs::create_dir_all("/run/sshd").ok();
@@ -42,8 +43,8 @@ impl OpenSsh {
         let ports = [free_port()?, free_port()?, free_port()?];
         let [gateway_port, device_port, tunnel_port] = ports;
         let config = write_client_config(dir, gateway_port, tunnel_port)?;
-        let mut gateway = sshd(dir, "gateway", gateway_port)?;
-        let mut device = sshd(dir, "device", device_port)?;
+        let mut gateway = sshd(dir, "gateway", gateway_port, None)?;
+        let mut device = sshd(dir, "device", device_port, accounts)?;
         for (daemon, port) in [(&mut gateway, gateway_port), (&mut device, device_port)] {
             daemon.wait_until("sshd", READY, || {
                 TcpStream::connect(("127.0.0.1", port)).ok()
@@ -120,7 +121,7 @@ pub(super) fn to_end(command: &mut Command, stdin: &str, stdout: &str) -> Result
     Ok(())
 }
 
-fn sshd(dir: &Path, name: &str, port: u16) -> Result<Daemon> {
+fn sshd(dir: &Path, name: &str, port: u16, accounts: Option<&Accounts>) -> Result<Daemon> {
     let path = dir.join(format!("{name}.conf"));
     let dir_shown = dir.display();
     let lines = format!(
@@ -128,8 +129,12 @@ fn sshd(dir: &Path, name: &str, port: u16) -> Result<Daemon> {
          PidFile none\nStrictModes no\nUsePAM no\nPermitRootLogin yes\nMaxStartups 100\nUseDNS no\n"
     );
     std::fs::write(&path, lines)?;
+    let mut words = accounts.map_or_else(Vec::new, |accounts| accounts.before(None));
+    words.extend([SSHD, "-D", "-e", "-f"].map(OsString::from));
+    words.push(path.into());
+    let (program, arguments) = words.split_first().context("nothing to start")?;
     Daemon::start(
-        Command::new(SSHD).arg("-D").arg("-e").arg("-f").arg(&path),
+        Command::new(program).args(arguments),
         &dir.join(format!("{name}.log")),
     )
 }

@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
-use hil_tests::cluster::{Agent, Cluster, Person, READY};
-use hil_tests::process::{Daemon, run};
+use hil_tests::cluster::{Accounts, Agent, Cluster, Person, READY};
+use hil_tests::process::Daemon;
 use hil_tests::swarm::{Swarm, Target};
 
 use super::{Side, proc};
@@ -24,7 +24,8 @@ pub(super) struct Tether {
 
 impl Tether {
     pub(super) fn start(dir: &Path, bin: &Path) -> Result<Self> {
-        let cluster = Cluster::start_with(dir, "127.0.0.1", bin)?;
+        let mut cluster = Cluster::start_with(dir, "127.0.0.1", bin)?;
+        cluster.use_plain_accounts()?;
         let me = hil_tests::cluster::me();
         cluster.add_user("operator", "access", &me)?;
         let agent = cluster.agent("gateway-1", "", None)?;
@@ -35,6 +36,12 @@ impl Tether {
             operator,
             target: format!("{me}@gateway-1"),
         })
+    }
+
+    /// The OS users that both devices have: what a login shell does at its start would otherwise be
+    /// most of a session's set-up.
+    pub(super) fn accounts(&self) -> Option<&Accounts> {
+        self.cluster.accounts().ok()
     }
 
     /// Memory of an agent that has linked and done nothing else.
@@ -95,13 +102,7 @@ impl Side for Tether {
     }
 
     fn size(&self) -> Result<u64> {
-        let path = self.cluster.bin().join("tether-agent");
-        let stripped = self.cluster.dir().join("stripped");
-        run(
-            Command::new("strip").arg("-o").arg(&stripped).arg(&path),
-            b"",
-        )?
-        .ok()?;
-        Ok(stripped.metadata()?.len())
+        let program = std::fs::read(self.cluster.bin().join("tether-agent"))?;
+        Ok(::cross::elf::strip(&program)?.len() as u64)
     }
 }

@@ -1,0 +1,98 @@
+//! One target from source to a measured, stripped agent.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::report::Report;
+use crate::shell::{check, root};
+use crate::target::Target;
+use crate::toolchain::Toolchain;
+use crate::{agent, cache, elf};
+
+/// Flags for every target. A panic stops at once and without a message: its text, the tables to
+/// unwind the stack and those to format every type are a quarter of the agent. Addresses are static,
+/// since on MIPS every call of position-independent code goes through a table.
+const RUSTFLAGS: &[&str] = &[
+    "-Zunstable-options",
+    "-Cpanic=immediate-abort",
+    "-Cforce-unwind-tables=no",
+    "-Zlocation-detail=none",
+    "-Zfmt-debug=shallow",
+    "-Crelocation-model=static",
+    "-Clink-self-contained=no",
+    "-Clink-arg=-Wl,--gc-sections",
+    // zig brings the libraries of the target; that rustc has none is not worth a warning.
+    "-Alinker-messages",
+];
+
+/// Builds, checks, strips and measures the agent of one target.
+///
+/// # Errors
+/// If the build fails or the result is not static. A budget is the caller's to judge.
+pub fn build(toolchain: &Toolchain, target: &Target) -> Result<Report> {
+    let linked = compile(toolchain, target)?;
+    let bytes = fs::read(&linked).with_context(|| linked.display().to_string())?;
+    elf::check_static(&bytes).with_context(|| linked.display().to_string())?;
+    let place = agent::place(target);
+    fs::create_dir_all(place.parent().context("no folder")?)?;
+    fs::write(&place, elf::strip(&bytes)?).with_context(|| place.display().to_string())?;
+    executable(&place)?;
+    Ok(Report {
+        target: target.name.clone(),
+        compiler: toolchain.rust().version.clone(),
+        stripped: fs::metadata(&place)?.len(),
+        xz: compressed(&place)?,
+        crates: elf::by_crate(&bytes)?,
+    })
+}
+
+fn compile(toolchain: &Toolchain, target: &Target) -> Result<PathBuf> {
+    let dir = cache::dir("build")?;
+    let flags = RUSTFLAGS.iter().copied().map(str::to_owned);
+    let flags: Vec<_> = flags.chain(target.rustflags.iter().cloned()).collect();
+    let mut command = toolchain.zigbuild()?;
+    command
+        .current_dir(root()?)
+        .args([
+            "--locked",
+            "--profile",
+            "small",
+            "--package",
+            "tether-agent",
+        ])
+        .args(["--target", &target.triple])
+        .args([
+            "-Zbuild-std=std,panic_abort",
+            "-Zbuild-std-features=optimize_for_size",
+        ])
+        .env("CARGO_TARGET_DIR", &dir)
+        // The symbols say which crate weighs what; they are stripped after that.
+        .env("CARGO_PROFILE_SMALL_STRIP", "none")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    if !target.features.is_empty() {
+        command.args(["--features", &target.features.join(",")]);
+    }
+    check(&mut command)?;
+    Ok(dir.join(&target.triple).join("small/tether-agent"))
+}
+
+fn executable(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    Ok(fs::set_permissions(
+        path,
+        fs::Permissions::from_mode(0o755),
+    )?)
+}
+
+/// Its size as a package or an update has it.
+fn compressed(path: &Path) -> Result<u64> {
+    let mut xz = Command::new("xz");
+    let args: [OsString; 3] = ["-9e".into(), "--stdout".into(), path.into()];
+    let output = xz.args(args).output().context("xz (package xz-utils)")?;
+    anyhow::ensure!(output.status.success(), "xz: {}", output.status);
+    Ok(output.stdout.len() as u64)
+}

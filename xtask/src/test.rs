@@ -34,7 +34,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
     step("format", &["fmt", "--all", "--check"])?;
     let lints = ["clippy", "--workspace", "--all-targets", "--locked"];
     step("lints", &[&lints[..], &["--", "-D", "warnings"]].concat())?;
-    let deny = ["deny", "--offline", "check", "bans", "licenses", "sources"];
+    let deny = ["deny", "check", "bans", "licenses", "sources"];
     step("dependencies", &deny)?;
     say("\n== documents");
     cross::check_readme()?;

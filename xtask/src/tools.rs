@@ -40,12 +40,12 @@ pub(crate) const BENCH: &[Tool<'_>] = &[
 const CARGO: &[(&str, &str, &str)] = &[
     (
         "cargo-nextest",
-        "0.9",
+        "0.9.143",
         "runs the tests, each in a process of its own",
     ),
     (
         "cargo-deny",
-        "0.20",
+        "0.20.2",
         "checks licences, sources and duplicates of dependencies",
     ),
 ];

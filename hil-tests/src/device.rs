@@ -15,6 +15,7 @@ pub mod bench;
 pub mod console;
 pub mod disk;
 pub mod emulated;
+mod nbd;
 mod qmp;
 pub mod real;
 pub mod serial;
@@ -79,11 +80,12 @@ pub trait Device {
     fn cut_power(&mut self) -> Result<()>;
 
     /// Cuts its power during the `n`th write to the data partition from now. Where writes cannot be
-    /// seen, it is cut after as many tens of milliseconds.
+    /// seen, it is cut after as many tens of milliseconds. Gives how many sectors were lost that had
+    /// been written and not flushed, if that can be known.
     ///
     /// # Errors
     /// If there are fewer writes, or the switch does not work.
-    fn cut_power_at_write(&mut self, n: u32) -> Result<()>;
+    fn cut_power_at_write(&mut self, n: u32) -> Result<Option<u32>>;
 
     /// Its serial console.
     ///

@@ -8,11 +8,13 @@ use std::process::ExitCode;
 use anyhow::Result;
 use cross::target::{self, Target};
 use libtest_mimic::{Arguments, Trial};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::device::bench::{self, Wiring};
 use crate::device::emulated::Emulated;
 use crate::device::real::Real;
 use crate::lab::Lab;
+use crate::process::INTERRUPTED;
 
 /// Asks for every board.
 pub const ALL: &str = "TETHER_ALL_BOARDS";
@@ -41,6 +43,13 @@ pub enum Boards {
 #[must_use]
 pub fn main(scenarios: &[Scenario]) -> ExitCode {
     let arguments = Arguments::from_args();
+    // Waiting ends when one of these comes, and owners clean up on the way out.
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        if let Err(error) = signal_hook::flag::register(signal, INTERRUPTED.clone()) {
+            complain(&format!("error: {error}"));
+            return ExitCode::FAILURE;
+        }
+    }
     match trials(scenarios) {
         Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
         Err(error) => {

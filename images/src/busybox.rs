@@ -1,9 +1,9 @@
 //! busybox, linked statically.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use cross::target::board::{Board, Busybox};
 
-use crate::apt;
+use crate::{apt, built};
 
 /// The busybox of a board.
 ///
@@ -19,6 +19,9 @@ pub fn of(board: &Board) -> Result<Vec<u8>> {
                 .find_map(|path| std::fs::read(unpacked.join(path)).ok())
                 .context("busybox-static has no busybox")
         }
-        Busybox::Built(from) => bail!("busybox for {} is not built yet", from.target),
+        Busybox::Built(from) => {
+            let program = built::busybox(from)?;
+            std::fs::read(&program).with_context(|| program.display().to_string())
+        }
     }
 }

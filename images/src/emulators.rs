@@ -19,14 +19,31 @@ const OLD: &str = "bookworm";
 /// What the boards of these targets need: program, package, why.
 #[must_use]
 pub fn needed(targets: &[Target]) -> Vec<(String, String, String)> {
-    let mut needed: Vec<_> = targets
-        .iter()
-        .filter_map(|target| {
-            let qemu = &target.board.as_ref()?.qemu;
-            let why = format!("the agent is tested on a board with {}", target.name);
-            Some((qemu.program.clone(), qemu.package.clone(), why))
-        })
-        .collect();
+    let mut needed = Vec::new();
+    for target in targets {
+        let Some(board) = &target.board else { continue };
+        let name = &target.name;
+        let mut need = |program: &str, package: &str, why: &str| {
+            needed.push((
+                program.to_owned(),
+                package.to_owned(),
+                format!("{why} {name}"),
+            ));
+        };
+        let qemu = &board.qemu;
+        need(
+            &qemu.program,
+            &qemu.package,
+            "the agent is tested on a board with",
+        );
+        for tool in &board.build_tools {
+            need(
+                &tool.program,
+                &tool.package,
+                "there is no ready-made kernel for",
+            );
+        }
+    }
     needed.sort();
     needed.dedup_by(|a, b| a.0 == b.0);
     needed

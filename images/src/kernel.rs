@@ -6,8 +6,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use cross::target::board::{Board, DebianKernel, Kernel};
 
-use crate::apt;
 use crate::command::{output, run};
+use crate::{apt, built};
 
 /// A kernel that is there.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub struct Module {
 pub fn of(board: &Board) -> Result<Found> {
     match &board.kernel {
         Kernel::Debian(kernel) => debian(kernel),
-        Kernel::Built(kernel) => bail!("{} is not built yet", kernel.config),
+        Kernel::Built(kernel) => built::kernel(kernel),
     }
 }
 

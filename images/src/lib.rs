@@ -19,6 +19,7 @@
 //! | [`root`] | what is on a device |
 
 pub mod apt;
+mod built;
 pub mod busybox;
 mod command;
 mod cpio;

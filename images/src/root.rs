@@ -150,3 +150,53 @@ pub fn initramfs(modules: &[Module], busybox: &[u8]) -> Tree {
     }
     with_modules(tree, "modules", modules)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::Node;
+
+    fn root() -> Tree {
+        let target = cross::target::find("mipsel").unwrap();
+        tree("mipsel", &target.board.unwrap(), b"agent", b"busybox", &[])
+    }
+
+    #[test]
+    fn a_root_holds_the_agent_and_busybox_and_no_other_program() {
+        let root = root();
+        let programs = root.nodes().filter_map(|(path, node)| match node {
+            Node::File { mode, .. } if mode & 0o111 != 0 => Some(path),
+            _ => None,
+        });
+        let programs: Vec<_> = programs.filter(|path| !path.starts_with("etc/")).collect();
+        assert_eq!(programs, ["bin/busybox", "usr/sbin/tether-agent"]);
+        for absent in ["bin/bash", "etc/nsswitch.conf", "etc/shadow", "etc/group"] {
+            assert!(root.paths().all(|path| path != absent), "{absent}");
+        }
+    }
+
+    #[test]
+    fn root_is_the_only_user_and_the_console_is_the_boards() {
+        let root = root();
+        let text = |wanted: &str| {
+            let found = root.nodes().find(|(path, _)| *path == wanted);
+            match found {
+                Some((_, Node::File { bytes, .. })) => String::from_utf8(bytes.clone()).unwrap(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(text("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
+        assert!(text("etc/inittab").contains("\nttyS0::respawn:-/bin/sh\n"));
+    }
+
+    #[test]
+    fn whatever_is_written_to_lies_on_the_data_partition_or_in_memory() {
+        for (path, node) in root().nodes() {
+            if let Node::Link { to } = node {
+                let fixed = ["/bin/busybox", "/proc/mounts"].contains(&to.as_str());
+                let writable = to.starts_with("/data/") || to.starts_with("/run/");
+                assert!(fixed || writable, "{path} {to}");
+            }
+        }
+    }
+}

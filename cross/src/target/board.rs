@@ -30,6 +30,9 @@ pub struct Board {
     pub kernel: Kernel,
     /// The few programs that an image has beside the agent.
     pub busybox: Busybox,
+    /// What building them takes, if they are built here.
+    #[serde(default)]
+    pub build_tools: Vec<BuildTool>,
 }
 
 /// The emulator of a board.
@@ -75,16 +78,18 @@ pub struct DebianKernel {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BuiltKernel {
+    /// Debian's release that has the source.
+    pub suite: String,
+    /// The package that is the source, such as `linux-source-6.1`.
+    pub source: String,
     /// Name of the settings in `images/kernels/`, beside those all have in common.
     pub config: String,
     /// The kernel's name of the architecture.
     pub architecture: String,
     /// Start of the cross compiler's name, such as `mips-linux-gnu-`.
     pub compiler: String,
-    /// The package that has the compiler.
-    pub package: String,
-    /// What to build, such as `vmlinux`; the first is what boots.
-    pub targets: Vec<String>,
+    /// What boots, below the build folder.
+    pub image: String,
     /// The device tree to boot with, below the build folder.
     #[serde(default)]
     pub dtb: Option<String>,
@@ -114,8 +119,20 @@ pub struct DebianBusybox {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BuiltBusybox {
-    /// The C compiler's name of the target, such as `mips-linux-musl`.
-    pub target: String,
+    /// Debian's release that has the source.
+    pub suite: String,
+    /// Start of the cross compiler's name, such as `mips-linux-gnu-`.
+    pub compiler: String,
+}
+
+/// A program, or a file by its path, that has to be there to build a kernel or busybox.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BuildTool {
+    /// The program.
+    pub program: String,
+    /// The package that has it.
+    pub package: String,
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll as poll_fd};
 
-use crate::process::{Finished, poll};
+use crate::process::{Finished, INTERRUPTED, poll};
 
 /// A command on a slow board may take this long; only a hang takes longer.
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
@@ -90,6 +90,7 @@ impl Console {
         match found {
             Some(Ok(before)) => Ok(before),
             Some(Err(why)) => bail!("{why}; last on its console:\n{}", self.tail()),
+            None if INTERRUPTED.load(Ordering::Relaxed) => bail!("interrupted"),
             None => bail!(
                 "no {text:?} within {limit:?}; last on its console:\n{}",
                 self.tail()

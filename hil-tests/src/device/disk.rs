@@ -1,40 +1,19 @@
 //! A disk with a cache that forgets: what was written but not flushed when the power goes may be
-//! there afterwards, sector by sector, or not. QEMU reaches it by the network block device protocol
-//! (NBD, `doc/proto.md` of its project), as QEMU's own caches all outlive a killed QEMU.
+//! there afterwards, sector by sector, or not. QEMU's own caches all outlive a killed QEMU.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::ops::Range;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, ensure};
 
+use super::nbd;
+
 /// A disk writes a sector as a whole or not at all.
 const SECTOR: usize = 512;
-/// More at once would be a mistake of QEMU's.
-const MOST: usize = 32 << 20;
-
-const OPTION: u64 = 0x4948_4156_454F_5054;
-const REPLY: u64 = 0x0003_e889_0455_65a9;
-const REQUEST: u32 = 0x2560_9513;
-const ANSWER: u32 = 0x6744_6698;
-/// Fixed newstyle, no zeroes.
-const HANDSHAKE: u16 = 0b11;
-const GO: u32 = 7;
-const ACK: u32 = 1;
-const INFO: u32 = 3;
-const UNSUPPORTED: u32 = (1 << 31) | 1;
-const EINVAL: u32 = 22;
-
-/// What the disk can do.
-mod flag {
-    pub(super) const HAS: u16 = 1;
-    pub(super) const READ_ONLY: u16 = 1 << 1;
-    pub(super) const FLUSH: u16 = 1 << 2;
-    pub(super) const FUA: u16 = 1 << 3;
-}
 
 /// What a device finds when it comes back.
 #[derive(Clone)]
@@ -50,6 +29,17 @@ struct State {
     last: Option<u64>,
     /// What happens to a sector in the cache when the power goes.
     seed: u64,
+}
+
+/// What comes of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Done,
+    Read(Vec<u8>),
+    /// Not a part of the disk, or not to be written.
+    Refused,
+    /// Nobody will ever know.
+    PowerFailed,
 }
 
 impl Disk {
@@ -77,14 +67,20 @@ impl Disk {
         self.state().read_only = read_only;
     }
 
-    /// Whether it can be written.
+    /// Whether it cannot be written.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.state().read_only
     }
 
-    /// Lets the power fail during the `n`th write from now: that write and all later ones stay
-    /// unanswered, and only chance says whether they are kept.
+    /// Its size in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.state().stable.len()
+    }
+
+    /// Lets the power fail during the `n`th write from now: that write and all that follows stays
+    /// unanswered, and only chance says whether it is kept.
     pub fn fail_at_write(&self, n: u64) {
         let mut state = self.state();
         state.last = Some(state.writes + n);
@@ -96,16 +92,9 @@ impl Disk {
         self.state().has_failed()
     }
 
-    /// Writes seen so far.
-    #[must_use]
-    pub fn writes(&self) -> u64 {
-        self.state().writes
-    }
-
     /// The power is gone: chance decides about every sector that was not flushed. Gives how many
     /// were kept and how many lost.
-    #[must_use]
-    pub fn cut(&self) -> (usize, usize) {
+    pub fn cut(&self) -> (u32, u32) {
         let mut state = self.state();
         let cached = std::mem::take(&mut state.cache);
         let (mut kept, mut lost) = (0, 0);
@@ -131,130 +120,67 @@ impl Disk {
         Ok(std::thread::Builder::new().spawn(move || {
             // QEMU reports what it does not like; one that was killed just goes away.
             if let Ok((stream, _)) = listener.accept() {
-                disk.talk(stream).ok();
+                nbd::serve(&disk, stream).ok();
             }
         })?)
+    }
+
+    pub(super) fn read(&self, offset: usize, length: usize) -> Outcome {
+        let state = self.state();
+        match state.sectors(offset, length) {
+            Some(sectors) => Outcome::Read(state.read(&sectors)),
+            None => Outcome::Refused,
+        }
+    }
+
+    /// `forced` goes through the cache.
+    pub(super) fn write(&self, offset: usize, bytes: &[u8], forced: bool) -> Outcome {
+        let mut state = self.state();
+        let sectors = state.sectors(offset, bytes.len());
+        let Some(sectors) = sectors.filter(|_| !state.read_only) else {
+            return Outcome::Refused;
+        };
+        state.write(&sectors, bytes);
+        if state.has_failed() {
+            return Outcome::PowerFailed;
+        }
+        if forced {
+            state.flush(sectors);
+        }
+        Outcome::Done
+    }
+
+    pub(super) fn flush(&self) -> Outcome {
+        let mut state = self.state();
+        if state.has_failed() {
+            return Outcome::PowerFailed;
+        }
+        state.flush(0..usize::MAX);
+        Outcome::Done
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn talk(&self, mut stream: UnixStream) -> Result<()> {
-        self.shake_hands(&mut stream)?;
-        loop {
-            let request = Request::read(&mut stream)?;
-            let Some(answer) = self.answer(&request, &mut stream)? else {
-                // QEMU is about to hang up, or to be killed.
-                let mut rest = [0; SECTOR];
-                while matches!(stream.read(&mut rest), Ok(1..)) {}
-                return Ok(());
-            };
-            let mut reply = Vec::with_capacity(16 + answer.data.len());
-            reply.extend_from_slice(&ANSWER.to_be_bytes());
-            reply.extend_from_slice(&answer.error.to_be_bytes());
-            reply.extend_from_slice(&request.cookie.to_be_bytes());
-            reply.extend_from_slice(&answer.data);
-            stream.write_all(&reply)?;
-        }
-    }
-
-    fn shake_hands(&self, stream: &mut UnixStream) -> Result<()> {
-        stream.write_all(b"NBDMAGIC")?;
-        stream.write_all(&OPTION.to_be_bytes())?;
-        stream.write_all(&HANDSHAKE.to_be_bytes())?;
-        number::<4>(stream)?;
-        loop {
-            ensure!(u64::from_be_bytes(number(stream)?) == OPTION, "no option");
-            let option = u32::from_be_bytes(number(stream)?);
-            let length = u32::from_be_bytes(number(stream)?) as usize;
-            ensure!(length <= 4096, "an option of {length} bytes");
-            stream.read_exact(&mut vec![0; length])?;
-            if option != GO {
-                reply(stream, option, UNSUPPORTED, &[])?;
-                continue;
-            }
-            let (size, flags) = self.state().shape();
-            let mut info = vec![0, 0];
-            info.extend_from_slice(&size.to_be_bytes());
-            info.extend_from_slice(&flags.to_be_bytes());
-            reply(stream, option, INFO, &info)?;
-            return reply(stream, option, ACK, &[]);
-        }
-    }
-
-    /// `None` if there is none any more: QEMU says goodbye, or the power has failed.
-    fn answer(&self, request: &Request, stream: &mut UnixStream) -> Result<Option<Answer>> {
-        let mut state = self.state();
-        let done = Answer::default();
-        let fits = state.fits(request);
-        Ok(Some(match request.kind {
-            0 if fits => Answer {
-                data: state.read(request.offset, request.length),
-                ..done
-            },
-            1 => {
-                ensure!(
-                    request.length <= MOST,
-                    "a write of {} bytes",
-                    request.length
-                );
-                let mut bytes = vec![0; request.length];
-                drop(state);
-                stream.read_exact(&mut bytes)?;
-                state = self.state();
-                if !fits || state.read_only {
-                    return Ok(Some(Answer::wrong()));
-                }
-                state.write(request.offset, &bytes);
-                if state.has_failed() {
-                    return Ok(None);
-                }
-                // Forced through the cache: this write alone.
-                if request.flags & 1 != 0 {
-                    state.flush(request.offset, request.length);
-                }
-                done
-            }
-            2 => return Ok(None),
-            3 if state.has_failed() => return Ok(None),
-            3 => {
-                let all = state.stable.len();
-                state.flush(0, all);
-                done
-            }
-            _ => Answer::wrong(),
-        }))
-    }
 }
 
 impl State {
-    fn shape(&self) -> (u64, u16) {
-        let read_only = if self.read_only { flag::READ_ONLY } else { 0 };
-        let flags = flag::HAS | flag::FLUSH | flag::FUA | read_only;
-        (self.stable.len() as u64, flags)
-    }
-
     fn has_failed(&self) -> bool {
         self.last.is_some_and(|last| self.writes >= last)
     }
 
-    fn fits(&self, request: &Request) -> bool {
-        let end = request.offset.checked_add(request.length);
-        end.is_some_and(|end| end <= self.stable.len())
-            && request.offset.is_multiple_of(SECTOR)
-            && request.length.is_multiple_of(SECTOR)
+    /// Whole sectors, if they are on the disk.
+    fn sectors(&self, offset: usize, length: usize) -> Option<Range<usize>> {
+        let end = offset.checked_add(length)?;
+        let whole = offset.is_multiple_of(SECTOR) && length.is_multiple_of(SECTOR);
+        (whole && end <= self.stable.len()).then_some(offset / SECTOR..end / SECTOR)
     }
 
-    fn read(&self, offset: usize, length: usize) -> Vec<u8> {
-        let mut bytes = self
-            .stable
-            .get(offset..offset + length)
-            .unwrap_or_default()
-            .to_vec();
-        let first = offset / SECTOR;
-        for (sector, cached) in self.cache.range(first..first + length / SECTOR) {
-            let at = (sector - first) * SECTOR;
+    fn read(&self, sectors: &Range<usize>) -> Vec<u8> {
+        let stable = sectors.start * SECTOR..sectors.end * SECTOR;
+        let mut bytes = self.stable.get(stable).unwrap_or_default().to_vec();
+        for (sector, cached) in self.cache.range(sectors.clone()) {
+            let at = (sector - sectors.start) * SECTOR;
             if let Some(place) = bytes.get_mut(at..at + SECTOR) {
                 place.copy_from_slice(cached);
             }
@@ -262,23 +188,17 @@ impl State {
         bytes
     }
 
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
+    fn write(&mut self, sectors: &Range<usize>, bytes: &[u8]) {
         self.writes += 1;
-        let (sectors, _) = bytes.as_chunks::<SECTOR>();
-        for (sector, bytes) in (offset / SECTOR..).zip(sectors) {
+        let (chunks, _) = bytes.as_chunks::<SECTOR>();
+        for (sector, bytes) in sectors.clone().zip(chunks) {
             self.cache.insert(sector, *bytes);
         }
     }
 
-    fn flush(&mut self, offset: usize, length: usize) {
-        let sectors = offset / SECTOR..(offset + length) / SECTOR;
-        let flushed: Vec<_> = self
-            .cache
-            .range(sectors)
-            .map(|(at, bytes)| (*at, *bytes))
-            .collect();
+    fn flush(&mut self, sectors: Range<usize>) {
+        let flushed: Vec<_> = self.cache.extract_if(sectors, |_, _| true).collect();
         for (sector, bytes) in flushed {
-            self.cache.remove(&sector);
             self.store(sector, &bytes);
         }
     }
@@ -295,101 +215,73 @@ impl State {
         self.seed ^= self.seed << 13;
         self.seed ^= self.seed >> 7;
         self.seed ^= self.seed << 17;
-        self.seed & 1 << 32 != 0
+        self.seed & (1 << 32) != 0
     }
-}
-
-/// What is asked of the disk.
-struct Request {
-    flags: u16,
-    kind: u16,
-    cookie: u64,
-    offset: usize,
-    length: usize,
-}
-
-impl Request {
-    fn read(stream: &mut UnixStream) -> Result<Self> {
-        ensure!(u32::from_be_bytes(number(stream)?) == REQUEST, "no request");
-        Ok(Self {
-            flags: u16::from_be_bytes(number(stream)?),
-            kind: u16::from_be_bytes(number(stream)?),
-            cookie: u64::from_be_bytes(number(stream)?),
-            offset: usize::try_from(u64::from_be_bytes(number(stream)?))?,
-            length: usize::try_from(u32::from_be_bytes(number(stream)?))?,
-        })
-    }
-}
-
-#[derive(Default)]
-struct Answer {
-    error: u32,
-    data: Vec<u8>,
-}
-
-impl Answer {
-    fn wrong() -> Self {
-        Self {
-            error: EINVAL,
-            data: Vec::new(),
-        }
-    }
-}
-
-fn reply(stream: &mut UnixStream, option: u32, kind: u32, data: &[u8]) -> Result<()> {
-    let mut bytes = REPLY.to_be_bytes().to_vec();
-    bytes.extend_from_slice(&option.to_be_bytes());
-    bytes.extend_from_slice(&kind.to_be_bytes());
-    bytes.extend_from_slice(&u32::try_from(data.len())?.to_be_bytes());
-    bytes.extend_from_slice(data);
-    Ok(stream.write_all(&bytes)?)
-}
-
-fn number<const N: usize>(stream: &mut UnixStream) -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    stream.read_exact(&mut bytes)?;
-    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sector(byte: u8) -> Vec<u8> {
-        vec![byte; SECTOR]
+    const SECTORS: usize = 64;
+
+    fn disk() -> Disk {
+        Disk::new(vec![0; SECTORS * SECTOR], 7).unwrap()
+    }
+
+    fn write(disk: &Disk, sector: usize, byte: u8, forced: bool) -> Outcome {
+        disk.write(sector * SECTOR, &[byte; SECTOR], forced)
+    }
+
+    /// The first byte of each sector.
+    fn seen(disk: &Disk) -> Vec<u8> {
+        match disk.read(0, SECTORS * SECTOR) {
+            Outcome::Read(bytes) => bytes.iter().step_by(SECTOR).copied().collect(),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
-    fn what_is_flushed_stays_and_the_rest_is_left_to_chance() {
-        let disk = Disk::new(vec![0; 64 * SECTOR], 7).unwrap();
-        disk.state().write(0, &sector(1));
-        disk.state().flush(0, 64 * SECTOR);
-        for at in 1..64 {
-            disk.state().write(at * SECTOR, &sector(2));
+    fn what_is_flushed_or_forced_stays_and_the_rest_is_left_to_chance() {
+        let disk = disk();
+        write(&disk, 0, 1, false);
+        assert_eq!(disk.flush(), Outcome::Done);
+        write(&disk, 1, 1, true);
+        for sector in 2..SECTORS {
+            write(&disk, sector, 2, false);
         }
-        assert_eq!(disk.state().read(63 * SECTOR, SECTOR), sector(2));
+        assert_eq!(seen(&disk)[..3], [1, 1, 2]);
         let (kept, lost) = disk.cut();
-        assert_eq!(kept + lost, 63);
+        assert_eq!(kept + lost, 62);
         assert!(kept > 10 && lost > 10, "{kept} {lost}");
-        assert_eq!(disk.state().read(0, SECTOR), sector(1));
-        let bytes = disk.state().read(0, 64 * SECTOR);
-        let twos = bytes
-            .chunks(SECTOR)
-            .filter(|bytes| *bytes == sector(2))
-            .count();
-        assert_eq!(twos, kept);
+        assert_eq!(seen(&disk)[..2], [1, 1]);
+        let twos = seen(&disk).iter().filter(|byte| **byte == 2).count();
+        assert_eq!(u32::try_from(twos), Ok(kept));
     }
 
     #[test]
     fn the_power_fails_during_the_write_that_was_named() {
-        let disk = Disk::new(vec![0; 8 * SECTOR], 7).unwrap();
-        disk.state().write(0, &sector(1));
+        let disk = disk();
+        write(&disk, 0, 1, false);
         disk.fail_at_write(2);
-        disk.state().write(SECTOR, &sector(1));
+        assert_eq!(write(&disk, 1, 1, false), Outcome::Done);
         assert!(!disk.has_failed());
-        disk.state().write(SECTOR, &sector(1));
+        assert_eq!(write(&disk, 2, 1, true), Outcome::PowerFailed);
+        assert_eq!(disk.flush(), Outcome::PowerFailed);
         assert!(disk.has_failed());
-        let _ = disk.cut();
+        let (kept, lost) = disk.cut();
+        assert_eq!(kept + lost, 3);
         assert!(!disk.has_failed());
+    }
+
+    #[test]
+    fn what_is_not_on_the_disk_or_not_to_be_written_is_refused() {
+        let disk = disk();
+        assert_eq!(disk.read(SECTORS * SECTOR, SECTOR), Outcome::Refused);
+        assert_eq!(disk.read(1, SECTOR), Outcome::Refused);
+        assert_eq!(disk.read(usize::MAX, SECTOR), Outcome::Refused);
+        disk.set_read_only(true);
+        assert_eq!(write(&disk, 0, 1, false), Outcome::Refused);
+        assert!(Disk::new(vec![0; 100], 7).is_err());
     }
 }

@@ -33,6 +33,7 @@ const FIXED_ARGS: &[&str] = &[
     "ro",
     "quiet",
     "loglevel=3",
+    "printk.time=1",
 ];
 /// What chance starts from, where a scenario does not choose.
 const SEED: u64 = 0x7e7e;
@@ -190,6 +191,20 @@ impl Emulated {
         command
     }
 
+    /// Gives how many sectors were lost.
+    fn cut(&mut self) -> Result<u32> {
+        let name = &self.target.name;
+        let running = self
+            .running
+            .take()
+            .with_context(|| format!("{name} has no power"))?;
+        running.daemon.kill();
+        // The disk has then seen all that the board has sent it.
+        let ended = running.disk.join();
+        ended.map_err(|_| anyhow::anyhow!("the disk of {name} has failed"))?;
+        Ok(self.disk.cut().1)
+    }
+
     fn running(&mut self) -> Result<&mut Running> {
         let name = &self.target.name;
         self.running
@@ -247,25 +262,17 @@ impl Device for Emulated {
     }
 
     fn cut_power(&mut self) -> Result<()> {
-        let name = &self.target.name;
-        let running = self
-            .running
-            .take()
-            .with_context(|| format!("{name} has no power"))?;
-        running.daemon.kill();
-        // The disk has then seen all that the board has sent it.
-        let ended = running.disk.join();
-        ended.map_err(|_| anyhow::anyhow!("the disk of {name} has failed"))?;
-        let _ = self.disk.cut();
-        Ok(())
+        self.cut().map(drop)
     }
 
-    fn cut_power_at_write(&mut self, n: u32) -> Result<()> {
+    fn cut_power_at_write(&mut self, n: u32) -> Result<Option<u32>> {
         self.disk.fail_at_write(u64::from(n));
         let failed = poll(WRITE_LIMIT, || self.disk.has_failed().then_some(()));
-        self.cut_power()?;
+        let lost = self.cut()?;
         let name = &self.target.name;
-        failed.with_context(|| format!("{name} has not written {n} times within {WRITE_LIMIT:?}"))
+        failed
+            .with_context(|| format!("{name} has not written {n} times within {WRITE_LIMIT:?}"))?;
+        Ok(Some(lost))
     }
 
     fn console(&mut self) -> Result<&mut Console> {

@@ -130,9 +130,10 @@ impl Device for Real {
         Ok(())
     }
 
-    fn cut_power_at_write(&mut self, n: u32) -> Result<()> {
+    fn cut_power_at_write(&mut self, n: u32) -> Result<Option<u32>> {
         std::thread::sleep(MOMENT * n);
-        self.cut_power()
+        self.cut_power()?;
+        Ok(None)
     }
 
     fn console(&mut self) -> Result<&mut Console> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use hil_tests::cluster::READY;
 use hil_tests::device::{BOOT_LIMIT, READY as BOOTED};
-use hil_tests::lab::Lab;
+use hil_tests::lab::{Lab, REACH_LIMIT};
 use hil_tests::process::poll;
 use hil_tests::terminal::Terminal;
 use hil_tests::trials::{self, Boards, Scenario, say};
@@ -50,6 +50,12 @@ fn a_board_boots_joins_and_answers(lab: &mut Lab) -> Result<()> {
     ensure!(seen.is_some(), "no label says {kernel}: {:?}", lab.node()?);
 
     let terminal = Terminal::open(&lab.operator, &format!("tsh ssh root@{name}"))?;
+    let prompt = || terminal.screen().ok()?.contains("# ").then_some(());
+    ensure!(
+        poll(REACH_LIMIT, prompt).is_some(),
+        "no prompt: {}",
+        terminal.screen()?
+    );
     terminal.enter("echo $TETHER_USER has $(stty size) and $((6 * 7))")?;
     terminal.wait_for("operator has 30 100 and 42")?;
     terminal.resize(90, 20)?;

@@ -13,8 +13,8 @@ use hil_tests::trials::{self, Boards, Scenario, say};
 /// first of the next state, too.
 const CUTS: u32 = 20;
 /// Joins anew, over and over: each time the agent tries whether it can write, and writes its state.
-const WRITE: &str = "touch /run/hold; killall tether-agent; sleep 1; \
-    (while tether-agent join --force; do :; done) </dev/null >/dev/kmsg 2>&1 &";
+const WRITE: &str = "touch /run/hold; killall tether-agent; \
+    (while :; do tether-agent join --force || sleep 1; done) </dev/null >/dev/kmsg 2>&1 &";
 
 fn main() -> ExitCode {
     trials::main(&[Scenario {

@@ -26,6 +26,8 @@ pub mod renewal;
 
 /// ALPN of an agent's link; both ends present certificates.
 pub const ALPN_AGENT: &[u8] = b"tether-agent/1";
+/// ALPN of an agent's link where UDP is blocked: SSH inside TLS.
+pub const ALPN_AGENT_SSH: &[u8] = b"tether-agent-ssh/1";
 /// ALPN of `tsh`; both ends present certificates.
 pub const ALPN_CLIENT: &[u8] = b"tether-client/1";
 /// ALPN for a device that has no usable certificate yet.

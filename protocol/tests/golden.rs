@@ -97,6 +97,8 @@ fn messages_of_an_agent_keep_their_bytes() {
     golden("labels-changed", &ToCluster::LabelsChanged(labels()));
     golden("renew", &ToCluster::Renew { generation: 3 });
     golden("goodbye", &ToCluster::Goodbye);
+    golden("keepalive", &ToCluster::Keepalive { interval_s: 280 });
+    golden("moving", &ToCluster::Moving);
 }
 
 #[test]
@@ -126,6 +128,12 @@ fn messages_of_a_cluster_keep_their_bytes() {
             reason: Refusal::Removed,
             retry_after_s: 600,
             text,
+        },
+    );
+    golden(
+        "rebound",
+        &ToAgent::Rebound {
+            addr: Text::cut("192.0.2.7:50000"),
         },
     );
 }

@@ -191,6 +191,8 @@ impl Links {
             Ok(ToCluster::Renew { generation }) => self.renew(live, write, generation).await?,
             Ok(ToCluster::Goodbye) => return Ok(Next::Goodbye),
             Ok(ToCluster::Hello(_)) => anyhow::bail!("protocol error: a second Hello"),
+            // Not acted on yet, and harmless.
+            Ok(ToCluster::Keepalive { .. } | ToCluster::Moving) => {}
             Err(DecodeError::UnknownVariant) => {}
             Err(error) => {
                 live.transport.close(error.into());

@@ -30,10 +30,18 @@ pub enum ToCluster<'a> {
     },
     /// The agent ends the link on purpose.
     Goodbye,
+    /// From now on the agent may be silent this long, then it asks for a sign of life.
+    Keepalive {
+        /// Seconds of silence.
+        interval_s: u16,
+    },
+    /// The agent is about to open another link, by another transport. This one takes no new dials
+    /// then, but keeps the streams it has until they end.
+    Moving,
 }
 
 impl Message for ToCluster<'_> {
-    const VARIANTS: u32 = 5;
+    const VARIANTS: u32 = 7;
 }
 
 /// Who is calling.
@@ -101,10 +109,16 @@ pub enum ToAgent<'a> {
         /// One plain sentence.
         text: Text<'a, 256>,
     },
+    /// The agent's packets come from another address than before: a NAT on the way forgot its
+    /// mapping, or gave another one.
+    Rebound {
+        /// The new address and port, as the cluster sees them.
+        addr: Text<'a, 64>,
+    },
 }
 
 impl Message for ToAgent<'_> {
-    const VARIANTS: u32 = 6;
+    const VARIANTS: u32 = 7;
 }
 
 /// The cluster's answer to a Hello.

@@ -8,6 +8,8 @@
 //! | --- | --- |
 //! | [`message`] | frames, control messages, dials, joins: layout, limits, versions |
 //! | [`link`] | one agent's link to its cluster: connect, liveness, drain |
+//! | [`keepalive`] | how long a link may be silent |
+//! | [`transport`] | QUIC or SSH |
 //! | [`backoff`] | when to try again |
 //! | [`renewal`] | when a certificate is due for renewal |
 //! | [`clock`] | what time it is on a device without one |
@@ -20,9 +22,11 @@ pub mod backoff;
 pub mod clock;
 pub mod error;
 pub mod identity;
+pub mod keepalive;
 pub mod link;
 pub mod message;
 pub mod renewal;
+pub mod transport;
 
 /// ALPN of an agent's link; both ends present certificates.
 pub const ALPN_AGENT: &[u8] = b"tether-agent/1";

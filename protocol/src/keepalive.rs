@@ -1,0 +1,305 @@
+//! How long a link may be silent: as long as the NATs on the way keep their mapping, and no byte
+//! more often than that.
+//!
+//! The machine waits a little longer each time, until the cluster reports that the agent's address
+//! changed ([`crate::message::control::ToAgent::Rebound`]): then the silence was too long. Between
+//! what held and what did not, it halves the gap until that is small, and stays just below.
+//!
+//! ```text
+//!   first ──held──► ×1.5 ──held──► ×1.5 ──lost──► halfway ──► ... ──► steady, a little below
+//! ```
+//!
+//! A silence counts as held once the next one begins without a report. What was learnt is
+//! remembered for each network by the caller ([`Keepalive::known`]).
+
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// No mapping is shorter: RFC 4787 §4.3 asks for two minutes, the worst seen keep 10 to 20 s.
+pub const LEAST: Duration = Duration::from_secs(10);
+/// So many steady silences before a longer one is tried again: a NAT may have been replaced.
+const RETRY_AFTER: u16 = 4096;
+/// A silence that used to hold must fail so often in a row before it is believed: a NAT that
+/// restarts loses every mapping, whatever its age.
+const SURPRISES: u8 = 2;
+
+/// What silence costs, and what packets cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Profile {
+    /// Every byte is paid for.
+    Metered,
+    /// Bytes are cheap.
+    #[default]
+    Normal,
+    /// Bytes cost nothing.
+    Lan,
+}
+
+impl Profile {
+    /// The first silence on a network of which nothing is known.
+    #[must_use]
+    pub const fn first(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Metered => 30,
+            Self::Normal => 25,
+            Self::Lan => 15,
+        })
+    }
+
+    /// The longest silence, whatever the network allows: how long a dead link may look alive.
+    #[must_use]
+    pub const fn most(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Metered => 900,
+            Self::Normal => 60,
+            Self::Lan => 15,
+        })
+    }
+}
+
+/// What is known of one network: seconds of silence after which the mapping was still there, and
+/// after which it was gone; 0 for unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Known {
+    /// Held.
+    pub held_s: u16,
+    /// Lost.
+    pub lost_s: u16,
+}
+
+/// See the [module](self).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    profile: Profile,
+    /// What the cluster allows.
+    most: Duration,
+    held: Duration,
+    /// Zero if unknown.
+    lost: Duration,
+    /// The silence whose outcome is not known yet.
+    tested: Option<Duration>,
+    surprises: u8,
+    steady: u16,
+}
+
+impl Keepalive {
+    /// Knows nothing yet.
+    #[must_use]
+    pub const fn new(profile: Profile) -> Self {
+        Self {
+            profile,
+            most: Duration::MAX,
+            held: Duration::ZERO,
+            lost: Duration::ZERO,
+            tested: None,
+            surprises: 0,
+            steady: 0,
+        }
+    }
+
+    /// The network is another one; `known` is what is remembered of it.
+    pub fn enter(&mut self, profile: Profile, known: Known) {
+        *self = Self {
+            most: self.most,
+            held: Duration::from_secs(u64::from(known.held_s)),
+            lost: Duration::from_secs(u64::from(known.lost_s)),
+            ..Self::new(profile)
+        };
+    }
+
+    /// What to remember of this network.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        let seconds = |d: Duration| u16::try_from(d.as_secs()).unwrap_or(u16::MAX);
+        Known {
+            held_s: seconds(self.held),
+            lost_s: seconds(self.lost),
+        }
+    }
+
+    /// The longest silence that the cluster allows.
+    pub fn allow(&mut self, most: Duration) {
+        self.most = most;
+    }
+
+    /// How long to be silent next.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        let most = self.profile.most().min(self.most);
+        self.wish().clamp(LEAST.min(most), most)
+    }
+
+    fn wish(&self) -> Duration {
+        let (held, lost) = (self.held, self.lost);
+        if lost.is_zero() {
+            return match held {
+                Duration::ZERO => self.profile.first(),
+                held => held.saturating_mul(3) / 2,
+            };
+        }
+        if held >= lost || held.is_zero() {
+            return lost / 2;
+        }
+        if self.is_steady() {
+            // The timers of both ends and of the NAT do not agree to the second.
+            return held - (held / 32).max(Duration::from_secs(1));
+        }
+        held.saturating_add(lost) / 2
+    }
+
+    /// Whether there is nothing left to find out.
+    fn is_steady(&self) -> bool {
+        let gap = self.lost.saturating_sub(self.held);
+        !self.lost.is_zero() && gap <= (self.lost / 16).max(Duration::from_secs(3))
+    }
+
+    /// A probe is sent after this much silence. Whatever the one before tested has held.
+    pub fn probed(&mut self, silence: Duration) {
+        if let Some(tested) = self.tested.replace(silence) {
+            self.confirm(tested);
+        }
+    }
+
+    fn confirm(&mut self, silence: Duration) {
+        self.surprises = 0;
+        // A mapping that held for longer than one that was lost: the report was about a restart.
+        if silence >= self.lost {
+            self.lost = Duration::ZERO;
+        }
+        self.held = self.held.max(silence);
+        if self.is_steady() {
+            self.steady = self.steady.saturating_add(1);
+            if self.steady >= RETRY_AFTER {
+                self.steady = 0;
+                self.lost = Duration::ZERO;
+            }
+        }
+    }
+
+    /// The mapping was gone after the last silence.
+    pub fn lost(&mut self) {
+        let Some(silence) = self.tested.take() else {
+            return;
+        };
+        if silence <= self.held {
+            self.surprises = self.surprises.saturating_add(1);
+            if self.surprises < SURPRISES {
+                return;
+            }
+            self.held = Duration::ZERO;
+        }
+        self.surprises = 0;
+        self.steady = 0;
+        self.lost = if self.lost.is_zero() {
+            silence
+        } else {
+            self.lost.min(silence)
+        };
+    }
+
+    /// The link ended: nothing will be known of the last silence.
+    pub fn forget_test(&mut self) {
+        self.tested = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// Runs silences against a NAT until `rounds` are over; gives the time lost and spent.
+    fn run(keepalive: &mut Keepalive, mapping: Duration, rounds: usize) -> usize {
+        let mut lost = 0;
+        for _ in 0..rounds {
+            let silence = keepalive.interval();
+            keepalive.probed(silence);
+            if silence > mapping {
+                keepalive.lost();
+                lost += 1;
+            }
+        }
+        lost
+    }
+
+    #[test]
+    fn it_settles_just_below_what_the_nat_allows() {
+        for mapping in 12..=1200 {
+            let mut keepalive = Keepalive::new(Profile::Metered);
+            let lost = run(&mut keepalive, s(mapping), 40);
+            assert!(lost <= 6, "{mapping} s: lost {lost} times");
+            assert_eq!(run(&mut keepalive, s(mapping), 1000), 0, "{mapping} s");
+            let got = keepalive.interval();
+            assert!(got <= s(mapping), "{mapping} s: {got:?}");
+            let good = s(mapping).min(Profile::Metered.most());
+            assert!(
+                got * 100 >= good * 80 || got >= good - s(5),
+                "{mapping} s: {got:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_profile_exceeds_its_longest_silence_nor_the_clusters() {
+        for profile in [Profile::Metered, Profile::Normal, Profile::Lan] {
+            let mut keepalive = Keepalive::new(profile);
+            run(&mut keepalive, Duration::MAX, 100);
+            assert_eq!(keepalive.interval(), profile.most());
+            keepalive.allow(s(12));
+            assert_eq!(keepalive.interval(), s(12));
+        }
+    }
+
+    #[test]
+    fn one_restart_of_a_nat_teaches_nothing() {
+        let mut keepalive = Keepalive::new(Profile::Metered);
+        run(&mut keepalive, s(300), 60);
+        let before = keepalive.interval();
+        keepalive.probed(before);
+        keepalive.lost();
+        assert_eq!(keepalive.interval(), before);
+        assert_eq!(run(&mut keepalive, s(300), 100), 0);
+    }
+
+    #[test]
+    fn a_nat_that_forgets_sooner_is_followed() {
+        let mut keepalive = Keepalive::new(Profile::Metered);
+        run(&mut keepalive, s(300), 60);
+        assert!(run(&mut keepalive, s(40), 60) <= 10);
+        assert!(keepalive.interval() <= s(40));
+        assert_eq!(run(&mut keepalive, s(40), 500), 0);
+    }
+
+    #[test]
+    fn a_nat_that_keeps_longer_is_found_out_in_time() {
+        let mut keepalive = Keepalive::new(Profile::Metered);
+        run(&mut keepalive, s(60), 60);
+        assert!(keepalive.interval() <= s(60));
+        run(&mut keepalive, s(600), usize::from(RETRY_AFTER) + 60);
+        assert!(keepalive.interval() >= s(450), "{:?}", keepalive.interval());
+    }
+
+    #[test]
+    fn what_was_learnt_is_remembered() {
+        let mut keepalive = Keepalive::new(Profile::Metered);
+        run(&mut keepalive, s(120), 60);
+        let (known, interval) = (keepalive.known(), keepalive.interval());
+        keepalive.enter(Profile::Normal, Known::default());
+        assert_eq!(keepalive.interval(), Profile::Normal.first());
+        keepalive.enter(Profile::Metered, known);
+        assert!(interval.as_secs().abs_diff(keepalive.interval().as_secs()) <= 2);
+        assert_eq!(run(&mut keepalive, s(120), 100), 0);
+    }
+
+    #[test]
+    fn a_report_without_a_test_changes_nothing() {
+        let mut keepalive = Keepalive::new(Profile::Normal);
+        let before = keepalive;
+        keepalive.lost();
+        assert_eq!(keepalive, before);
+    }
+}

@@ -50,7 +50,13 @@ fn a_board_boots_joins_and_answers(lab: &mut Lab) -> Result<()> {
     ensure!(seen.is_some(), "no label says {kernel}: {:?}", lab.node()?);
 
     let terminal = Terminal::open(&lab.operator, &format!("tsh ssh root@{name}"))?;
-    let prompt = || terminal.screen().ok()?.contains("# ").then_some(());
+    let prompt = || {
+        let screen = terminal.screen().ok()?;
+        let mut lines = screen.lines();
+        lines
+            .any(|line| line.trim_end().ends_with('#'))
+            .then_some(())
+    };
     ensure!(
         poll(REACH_LIMIT, prompt).is_some(),
         "no prompt: {}",

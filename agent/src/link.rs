@@ -18,6 +18,7 @@
 mod act;
 mod attempt;
 pub(crate) mod connect;
+mod connections;
 mod control;
 mod dial;
 pub(crate) mod frame;
@@ -31,9 +32,10 @@ pub(crate) mod transport;
 
 use std::time::Duration;
 
-use protocol::link::Link;
+use protocol::keepalive::Profile;
+use protocol::link::{Config, Link};
+use protocol::transport::{Kind, Policy};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::Monotonic;
@@ -42,6 +44,7 @@ use crate::machine::Machine;
 use crate::node::Node;
 use crate::status::{NodeStatus, Status};
 use connect::Route;
+use connections::Connections;
 use control::Open;
 use history::History;
 use input::Input;
@@ -51,6 +54,9 @@ use sessions::Sessions;
 /// How often a link with sessions is looked at for signs of life: a fifth of the shortest
 /// keepalive, so that a heartbeat is at most that much late.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often a link is looked at while a sign of life is waited for: nothing else would tell that
+/// a packet was acknowledged.
+const LISTEN: Duration = Duration::from_millis(250);
 /// How often it is tried again to write what could not be written.
 const SAVE_AGAIN: Duration = Duration::from_secs(60);
 /// How long sessions may take to end when the agent does; [`Open::leave`] comes after that, and
@@ -68,10 +74,7 @@ pub(crate) struct Runner {
     labels_sent: Labels,
     inputs: mpsc::Sender<Input>,
     monotonic: Monotonic,
-    /// Number of the connection that is made or used.
-    attempt: u32,
-    connecting: Option<AbortHandle>,
-    open: Option<Open>,
+    connections: Connections,
     /// Whether the cluster turned the certificate down that the node holds.
     certificate_refused: bool,
     renewal: Renewal,
@@ -100,8 +103,13 @@ impl Runner {
             inputs,
             monotonic,
         } = start;
+        let config = Config {
+            seed: crate::machine::seed(),
+            policy: Policy::Only(Kind::Quic),
+            profile: Profile::default(),
+        };
         let mut runner = Self {
-            supervisor: Link::new(crate::machine::seed(), monotonic.now()),
+            supervisor: Link::new(config, monotonic.now()),
             sessions: Sessions::new(inputs.clone(), machine.only_login.clone()),
             node,
             machine,
@@ -110,9 +118,7 @@ impl Runner {
             labels_sent: Labels::new(),
             inputs,
             monotonic,
-            attempt: 0,
-            connecting: None,
-            open: None,
+            connections: Connections::default(),
             certificate_refused: false,
             renewal: Renewal::default(),
             save_again: Duration::ZERO,
@@ -138,10 +144,10 @@ impl Runner {
     /// Does what is due.
     fn tick(&mut self) {
         let now = self.monotonic.now();
-        let heard = self.open.as_mut().is_some_and(Open::was_heard);
-        // Without sessions, all that comes are answers that the loop has seen itself, and late
-        // acknowledgements of them, which would put the next heartbeat off.
-        if heard && self.sessions.count() > 0 {
+        let heard = self.connections.held_mut().is_some_and(Open::was_heard);
+        // Else all that comes are answers that the loop has seen itself, and late acknowledgements
+        // of them, which would put the next heartbeat off.
+        if heard && (self.sessions.count() > 0 || self.supervisor.is_listening()) {
             self.supervisor.handle_heard(now);
         }
         self.supervisor.handle_timeout(now);
@@ -160,7 +166,9 @@ impl Runner {
         if self.supervisor.is_up() {
             wake = wake.min(now.saturating_add(self.renewal_wait(now)));
         }
-        if self.open.is_some() && self.sessions.count() > 0 {
+        if self.supervisor.is_listening() {
+            wake = wake.min(now.saturating_add(LISTEN));
+        } else if self.supervisor.is_up() && self.sessions.count() > 0 {
             wake = wake.min(now.saturating_add(LOOK));
         }
         if self.node.unsaved().is_some() {
@@ -169,21 +177,19 @@ impl Runner {
         wake
     }
 
-    /// Ends sessions, says goodbye, and closes the connection, in bounded time.
+    /// Ends sessions, says goodbye, and closes the connections, in bounded time.
     async fn stop(mut self, mut queue: mpsc::Receiver<Input>) {
         log::info!("stopping, sessions={}", self.sessions.count());
         self.sessions.shut_down();
         let deadline = Instant::now() + SESSIONS_END;
         while self.sessions.count() > 0 {
             match timeout_at(deadline, queue.recv()).await {
-                Ok(Some(Input::SessionEnded)) => self.sessions.ended(),
+                Ok(Some(Input::SessionEnded { connection })) => self.sessions.ended(connection),
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => break,
             }
         }
-        if let Some(open) = self.open.take() {
-            open.leave().await;
-        }
+        self.connections.leave().await;
     }
 
     /// All there is to show.
@@ -197,7 +203,9 @@ impl Runner {
                 address,
                 self.node.now(),
             )),
-            link: self.history.link(self.open.as_ref(), now),
+            link: self
+                .history
+                .link(self.connections.held(), self.supervisor.keepalive(), now),
             last_loss: self.history.last_loss().cloned(),
             sessions: self.sessions.count(),
             only_login: self.machine.only_login.clone(),

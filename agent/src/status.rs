@@ -120,6 +120,11 @@ pub(crate) enum LinkStatus {
         /// By the wall clock, since the Unix epoch.
         since: Duration,
         lasting: Duration,
+        /// How long the cluster has not answered, if it does not.
+        dark: Option<Duration>,
+        round_trip: Option<Duration>,
+        /// The silence after which the cluster is asked for a sign of life.
+        keepalive: Option<Duration>,
         sent: u64,
         received: u64,
     },

@@ -218,7 +218,7 @@ fn node_row(node: &Node) -> Value {
         "id": node.id.to_string(),
         "name": node.spec.hostname,
         "labels": node.labels(),
-        "online": node.live.is_some(),
+        "online": node.is_online(),
         "last_seen": seen.map(rfc3339),
         "joined": rfc3339(node.spec.joined),
         "agent_version": node.presence.as_ref().map(|p| p.agent_version.clone()),

@@ -5,6 +5,7 @@
 //! protocol over any transport, [`registry`] knows which nodes are there.
 
 pub mod presence;
+mod pulse;
 pub mod quic;
 pub mod registry;
 pub mod serve;
@@ -14,7 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt};
 use protocol::error::CloseCode;
 
 use stream::Stream;
@@ -29,6 +30,12 @@ pub trait Transport: Send + Sync {
     fn remote(&self) -> SocketAddr;
     /// Smoothed round trip.
     fn round_trip(&self) -> Duration;
+    /// Grows whenever the agent itself is heard. Bytes anybody could have sent do not count.
+    fn heard(&self) -> u64;
+    /// Waits for a sign of life that is not a message on the control stream.
+    fn sign(&self) -> BoxFuture<'_, ()> {
+        futures::future::pending().boxed()
+    }
     /// The word for listings: `quic`, `ssh`.
     fn kind(&self) -> &'static str;
 }

@@ -1,163 +1,195 @@
 //! One agent's link to its cluster, without I/O.
 //!
 //! A [`Link`] is told what happened and the time (a [`Duration`] since an epoch of the caller's
-//! choosing) and says what should be done next. It holds at most one connection at a time.
+//! choosing) and says what should be done next. It knows at most two connections: the one it
+//! *holds*, which the cluster has welcomed, and the *next* one, which is being made.
 //!
 //! ```text
-//!            ┌────────── failed, refused, lost ───────────┐
-//!            ▼                                            │
-//!   Waiting ── due ──► Connecting ── connected ──► Greeting ── welcome ──► Up
-//!      ▲                                                                   │ silent, closed,
-//!      └────────────────────── back-off with full jitter ◄────────────────┘ drained
+//!   next:   Waiting ── due ──► Connecting ── connected ──► (Proving) ──► Greeting ── welcome ─┐
+//!              ▲                   │ failed, refused, too slow               │                │
+//!              └── full jitter ◄───┴─────────────────────────────────────────┘           promoted
+//!                                                                                             ▼
+//!   held:                              Dark ◄── silent (QUIC) ── Probing ◄── keepalive ── Quiet
+//!                                        └──────── heard ───────────────────────────────────▲
 //! ```
 //!
-//! * **Liveness:** after `keepalive` without hearing anything, it asks for a heartbeat; without an
-//!   answer within [`PROBE_TIMEOUT`] the link is dead and closed. Anything heard counts.
-//! * **Back-off:** every failure waits longer ([`crate::backoff`]); only a link that was up for
-//!   [`LIVED`] starts the count over, so that a cluster that accepts and dies is not hammered.
+//! * **Liveness:** after a silence ([`crate::keepalive`]) it asks for a sign of life; anything
+//!   heard counts. Without an answer within [`PROBE_TIMEOUT`] the link is *dark*.
+//! * **Dark:** a QUIC connection is kept, since its streams go on when the path returns: it is
+//!   probed every second or two, and given up after [`DARK_FOR`]. Meanwhile other connections are
+//!   tried, and the first that the cluster welcomes takes its place. TCP would wait much too long
+//!   by itself: an SSH link that falls silent is lost at once.
+//! * **Better:** while a link runs over SSH, QUIC is looked for ([`crate::transport`]). It must
+//!   hold for [`PROVE`] before the cluster is asked to welcome it.
+//! * **Back-off:** without a link, every failure waits longer ([`crate::backoff`]); only a link
+//!   that was up for [`LIVED`] starts the count over, so that a cluster that accepts and dies is
+//!   not hammered. A change of the network starts it over, too.
 //! * **Drain:** the cluster names a delay and a spread; the link stays in use until its own drawn
 //!   moment, or until the cluster closes it, and is not opened again before that moment.
 //!
 //! It never gives up for good: a refusal only makes the wait longer, since the operator may lift
 //! it while nobody can reach the device.
 
+mod event;
+mod held;
+
 use core::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::error::CloseCode;
+use crate::keepalive::{Keepalive, Known, Profile};
 use crate::message::control::{Refusal, ToAgent};
+use crate::transport::{Choice, Kind, Plan, Policy};
+
+pub use event::{Action, Event, Loss, Which};
+use held::Held;
 
 /// A transport handshake slower than this has failed: three QUIC probe time-outs at 2 s round trip.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// A better transport must connect within this time: it is tried again, and costs bytes.
+pub const BETTER_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long a better transport must hold before it is used: some middleboxes let the first few
+/// packets of a flow pass.
+pub const PROVE: Duration = Duration::from_secs(5);
 /// The cluster must welcome a Hello within this time.
 pub const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 /// A heartbeat must be answered within this time: a cellular link that hands over may take 5 s.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A heartbeat that is not answered is repeated after this, over QUIC: most round trips are
+/// shorter, and whoever dials after a short cut should not wait for more.
+pub const ASK_AGAIN: Duration = Duration::from_millis(1500);
+/// How long a dark connection is kept, counted from when it was last heard.
+pub const DARK_FOR: Duration = Duration::from_secs(900);
+/// A dark link is probed this often: whoever dials right after the path's return waits no longer.
+pub const DARK_PROBE: Duration = Duration::from_millis(1200);
+/// Another connection is tried this long after a link went dark; the wait doubles each time...
+pub const FIRST_DETOUR: Duration = Duration::from_secs(5);
+/// ...up to this.
+pub const LAST_DETOUR: Duration = Duration::from_secs(300);
 /// A link that was up this long resets the back-off.
 pub const LIVED: Duration = Duration::from_secs(30);
 /// Least wait after a refusal that only an operator can lift.
 pub const REFUSED_WAIT: Duration = Duration::from_secs(600);
-/// Bounds for the keepalive interval a cluster may ask for.
+/// After a change of the network, the next try comes within this time: a whole site may have lost
+/// its uplink at once.
+pub const CHANGED_SPREAD: Duration = Duration::from_millis(200);
+/// An answer over the new path must come within this time, before others are tried.
+pub const CHANGED_TIMEOUT: Duration = Duration::from_secs(3);
+/// Bounds for the longest silence that a cluster may allow.
 pub const KEEPALIVE: core::ops::RangeInclusive<Duration> =
     Duration::from_secs(5)..=Duration::from_secs(3600);
 
-/// What the caller should do.
+/// What the next connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Open a transport; answer with [`Link::handle_connected`] or [`Link::handle_closed`].
-    Connect,
-    /// Send a Hello on the control stream.
-    SendHello,
-    /// Send a heartbeat.
-    SendHeartbeat {
-        /// Its number.
-        seq: u32,
-    },
-    /// Drop the transport (or the attempt to open one).
-    Close(CloseCode),
-}
-
-/// What the caller may want to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// The cluster welcomed the agent.
-    Up,
-    /// The link is gone, or could not be made; the next try is after `retry_in`.
-    Down {
-        /// Why.
-        loss: Loss,
-        /// Time until the next try.
-        retry_in: Duration,
-    },
-}
-
-/// Why a link ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loss {
-    /// The transport could not be opened.
-    ConnectFailed,
-    /// The transport's handshake took too long.
-    ConnectTimedOut,
-    /// No answer to the Hello.
-    NotWelcomed,
-    /// The cluster refused.
-    Refused(Refusal),
-    /// The transport ended.
-    Closed,
-    /// The cluster no longer answers.
-    Silent,
-    /// The cluster asked to come back later.
-    Drained,
-    /// The cluster broke the protocol.
-    PeerMisbehaved,
+enum Why {
+    /// There is no link.
+    NoLink,
+    /// The link is dark; so many were tried since.
+    Detour(u32),
+    /// There may be a better transport.
+    Better,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum Next {
+    None,
     Waiting { until: Duration },
     Connecting { deadline: Duration },
-    Greeting { deadline: Duration },
-    Up(Up),
+    Proving { until: Duration, kind: Kind },
+    Greeting { deadline: Duration, kind: Kind },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Up {
-    since: Duration,
-    heard: Duration,
-    keepalive: Duration,
-    seq: u32,
-    probe: Option<Duration>,
-    leave_at: Option<Duration>,
+/// What a link starts with.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// Must differ between devices, or they will retry in step.
+    pub seed: u64,
+    /// Transports the operator allows.
+    pub policy: Policy,
+    /// What silence may cost.
+    pub profile: Profile,
+}
+
+/// What is remembered of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Memory {
+    /// The transport that worked.
+    pub worked: Option<Kind>,
+    /// How long silence may last over QUIC, and over SSH.
+    pub known: [Known; 2],
 }
 
 /// See the [module](self).
 #[derive(Debug, Clone)]
 pub struct Link {
-    state: State,
+    held: Option<Held>,
+    next: Next,
+    why: Why,
+    choice: Choice,
+    keepalives: [Keepalive; 2],
     backoff: Backoff,
-    // The most that one event asks for is a close and a connect.
-    actions: heapless::Deque<Action, 4>,
+    // The most that one event asks for is two closes, a connect and what goes with them.
+    actions: heapless::Deque<Action, 8>,
     events: heapless::Deque<Event, 4>,
 }
 
+const fn index(kind: Kind) -> usize {
+    match kind {
+        Kind::Quic => 0,
+        Kind::Ssh => 1,
+    }
+}
+
 impl Link {
-    /// A link that wants to connect at once. `seed` must differ between devices.
+    /// A link that wants to connect at once.
     #[must_use]
-    pub fn new(seed: u64, now: Duration) -> Self {
+    pub fn new(config: Config, now: Duration) -> Self {
         Self {
-            state: State::Waiting { until: now },
-            backoff: Backoff::new(seed),
+            held: None,
+            next: Next::Waiting { until: now },
+            why: Why::NoLink,
+            choice: Choice::new(config.policy),
+            keepalives: [Keepalive::new(config.profile); 2],
+            backoff: Backoff::new(config.seed),
             actions: heapless::Deque::new(),
             events: heapless::Deque::new(),
         }
     }
 
-    /// The transport is open and its peer authenticated.
-    pub fn handle_connected(&mut self, now: Duration) {
-        if matches!(self.state, State::Connecting { .. }) {
-            self.state = State::Greeting {
-                deadline: now.saturating_add(WELCOME_TIMEOUT),
-            };
-            self.ask(Action::SendHello);
+    /// The transport of the next connection is open and its peer authenticated.
+    pub fn handle_connected(&mut self, kind: Kind, now: Duration) {
+        if !matches!(self.next, Next::Connecting { .. }) {
+            return;
+        }
+        if self.held.is_some() {
+            self.ask(Action::SendMoving);
+        }
+        if self.why == Why::Better {
+            let until = now.saturating_add(PROVE);
+            self.next = Next::Proving { until, kind };
+        } else {
+            self.greet(kind, now);
         }
     }
 
+    fn greet(&mut self, kind: Kind, now: Duration) {
+        let deadline = now.saturating_add(WELCOME_TIMEOUT);
+        self.next = Next::Greeting { deadline, kind };
+        self.ask(Action::SendHello);
+    }
+
     /// A control message came in.
-    pub fn handle_message(&mut self, message: &ToAgent<'_>, now: Duration) {
-        self.handle_heard(now);
-        match (message, &mut self.state) {
-            (ToAgent::Welcome(welcome), State::Greeting { .. }) => {
-                let keepalive = Duration::from_secs(u64::from(welcome.keepalive_s))
-                    .clamp(*KEEPALIVE.start(), *KEEPALIVE.end());
-                self.state = State::Up(Up {
-                    since: now,
-                    heard: now,
-                    keepalive,
-                    seq: 0,
-                    probe: None,
-                    leave_at: None,
-                });
-                self.tell(Event::Up);
+    pub fn handle_message(&mut self, which: Which, message: &ToAgent<'_>, now: Duration) {
+        match which {
+            Which::Held => self.held_says(message, now),
+            Which::Next => self.next_says(message, now),
+        }
+    }
+
+    fn next_says(&mut self, message: &ToAgent<'_>, now: Duration) {
+        match (message, self.next) {
+            (ToAgent::Welcome(welcome), Next::Greeting { kind, .. }) => {
+                self.promote(kind, u64::from(welcome.keepalive_s), now);
             }
             (
                 ToAgent::Refused {
@@ -165,91 +197,186 @@ impl Link {
                     retry_after_s,
                     ..
                 },
-                State::Greeting { .. },
+                Next::Greeting { .. },
             ) => {
-                let asked = Duration::from_secs(u64::from(*retry_after_s));
-                self.lose(Loss::Refused(*reason), asked.max(patience(*reason)), now);
+                let retry_after = Duration::from_secs(u64::from(*retry_after_s));
+                self.handle_refused(*reason, retry_after, now);
             }
-            (
-                ToAgent::Drain {
-                    after_ms,
-                    spread_ms,
-                },
-                State::Up(up),
-            ) => {
-                let spread = self
-                    .backoff
-                    .below(Duration::from_millis(u64::from(*spread_ms)));
-                let wait = Duration::from_millis(u64::from(*after_ms)).saturating_add(spread);
-                up.leave_at = Some(now.saturating_add(wait));
-            }
-            (ToAgent::Welcome(_), _) => self.lose(Loss::PeerMisbehaved, Duration::ZERO, now),
+            (ToAgent::Welcome(_), _) => self.handle_misbehaviour(Which::Next, now),
             _ => {}
         }
     }
 
-    /// Anything at all was heard from the cluster.
+    /// The cluster refused the node on the next connection; in answer to a Hello, or before that.
+    pub fn handle_refused(&mut self, reason: Refusal, retry_after: Duration, now: Duration) {
+        if self.is_trying() {
+            self.ask(Action::Close(Which::Next, CloseCode::Done));
+            self.failed(
+                Loss::Refused(reason),
+                retry_after.max(patience(reason)),
+                now,
+            );
+        }
+    }
+
+    fn promote(&mut self, kind: Kind, allowed_s: u64, now: Duration) {
+        let allowed = Duration::from_secs(allowed_s);
+        for keepalive in &mut self.keepalives {
+            keepalive.allow(allowed.clamp(*KEEPALIVE.start(), *KEEPALIVE.end()));
+            keepalive.forget_test();
+        }
+        self.held = Some(Held::new(kind, now));
+        self.choice.up(kind);
+        self.ask(Action::Promote);
+        self.tell(Event::Up(kind));
+        self.look_for_better(now);
+        self.tell_keepalive();
+    }
+
+    /// Anything at all was heard from the cluster on the held connection.
     pub fn handle_heard(&mut self, now: Duration) {
-        if let State::Up(up) = &mut self.state {
-            up.heard = now;
-            up.probe = None;
+        let Some(held) = &mut self.held else { return };
+        if held.heard(now) {
+            self.tell(Event::Light);
+            self.cancel_next(CloseCode::Done);
+            self.look_for_better(now);
         }
     }
 
     /// The cluster sent what it must not.
-    pub fn handle_misbehaviour(&mut self, now: Duration) {
-        self.lose(Loss::PeerMisbehaved, Duration::ZERO, now);
+    pub fn handle_misbehaviour(&mut self, which: Which, now: Duration) {
+        match which {
+            Which::Held => self.lose(Loss::PeerMisbehaved, CloseCode::PeerMisbehaved, now),
+            Which::Next if self.is_trying() => {
+                self.ask(Action::Close(Which::Next, CloseCode::PeerMisbehaved));
+                self.failed(Loss::PeerMisbehaved, Duration::ZERO, now);
+            }
+            Which::Next => {}
+        }
     }
 
-    /// The transport ended, or could not be opened.
-    pub fn handle_closed(&mut self, now: Duration) {
-        match self.state {
-            State::Waiting { .. } => {}
-            State::Connecting { .. } => self.end(Loss::ConnectFailed, Duration::ZERO, now),
-            State::Greeting { .. } => self.end(Loss::Closed, Duration::ZERO, now),
-            State::Up(Up {
-                leave_at: Some(at), ..
-            }) => self.leave(at, now),
-            State::Up(_) => self.end(Loss::Closed, Duration::ZERO, now),
+    /// A connection ended, or could not be opened.
+    pub fn handle_closed(&mut self, which: Which, now: Duration) {
+        match which {
+            Which::Held => self.held_closed(now),
+            Which::Next => match self.next {
+                Next::None | Next::Waiting { .. } => {}
+                Next::Connecting { .. } => self.failed(Loss::ConnectFailed, Duration::ZERO, now),
+                Next::Proving { .. } | Next::Greeting { .. } => {
+                    self.failed(Loss::Closed, Duration::ZERO, now);
+                }
+            },
         }
+    }
+
+    /// The device's addresses, routes or interfaces have changed. `memory` is what is remembered
+    /// of the network it is in now.
+    pub fn handle_network_changed(&mut self, profile: Profile, memory: Memory, now: Duration) {
+        self.choice
+            .enter(memory.worked, profile == Profile::Metered);
+        for (keepalive, known) in self.keepalives.iter_mut().zip(memory.known) {
+            keepalive.enter(profile, known);
+        }
+        self.backoff.reset();
+        let soon = now.saturating_add(self.backoff.below(CHANGED_SPREAD));
+        if self.is_trying() {
+            self.ask(Action::Close(Which::Next, CloseCode::Done));
+        }
+        self.next = Next::Waiting { until: soon };
+        self.why = match self.held.map(|held| held.kind) {
+            None => Why::NoLink,
+            // TCP is bound to its address: whether it still lives is not worth waiting for.
+            Some(Kind::Ssh) => Why::Detour(0),
+            Some(Kind::Quic) => {
+                self.next = Next::None;
+                self.ask(Action::Rebind);
+                self.beat(CHANGED_TIMEOUT, now);
+                return;
+            }
+        };
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Duration) {
-        match self.state {
-            State::Waiting { until } if now >= until => {
-                self.state = State::Connecting {
-                    deadline: now.saturating_add(CONNECT_TIMEOUT),
-                };
-                self.ask(Action::Connect);
+        self.check_held(now);
+        match self.next {
+            Next::Waiting { until } if now >= until => self.connect(now),
+            Next::Connecting { deadline } if now >= deadline => {
+                self.ask(Action::Close(Which::Next, CloseCode::TimedOut));
+                self.failed(Loss::ConnectTimedOut, Duration::ZERO, now);
             }
-            State::Connecting { deadline } if now >= deadline => {
-                self.lose(Loss::ConnectTimedOut, Duration::ZERO, now);
+            Next::Proving { until, kind } if now >= until => self.greet(kind, now),
+            Next::Greeting { deadline, .. } if now >= deadline => {
+                self.ask(Action::Close(Which::Next, CloseCode::TimedOut));
+                self.failed(Loss::NotWelcomed, Duration::ZERO, now);
             }
-            State::Greeting { deadline } if now >= deadline => {
-                self.lose(Loss::NotWelcomed, Duration::ZERO, now);
-            }
-            State::Up(up) => self.check(up, now),
             _ => {}
         }
     }
 
-    fn check(&mut self, mut up: Up, now: Duration) {
-        if let Some(at) = up.leave_at.filter(|&at| now >= at) {
-            self.ask(Action::Close(CloseCode::Draining));
-            self.leave(at, now);
-            return;
-        }
-        match up.probe {
-            Some(deadline) if now >= deadline => self.lose(Loss::Silent, Duration::ZERO, now),
-            None if now >= up.heard.saturating_add(up.keepalive) => {
-                up.seq = up.seq.wrapping_add(1);
-                up.probe = Some(now.saturating_add(PROBE_TIMEOUT));
-                self.state = State::Up(up);
-                self.ask(Action::SendHeartbeat { seq: up.seq });
+    fn connect(&mut self, now: Duration) {
+        let (plan, limit) = match self.why {
+            Why::Better => (Plan::only(Kind::Quic), BETTER_TIMEOUT),
+            Why::NoLink | Why::Detour(_) => (self.choice.plan(), CONNECT_TIMEOUT),
+        };
+        let deadline = now.saturating_add(limit);
+        self.next = Next::Connecting { deadline };
+        self.ask(Action::Connect(plan));
+    }
+
+    /// The next connection has come to nothing.
+    fn failed(&mut self, loss: Loss, at_least: Duration, now: Duration) {
+        match self.why {
+            Why::NoLink => {
+                let retry_in = self.backoff.next_delay(at_least);
+                self.wait(retry_in, now);
+                self.tell(Event::Down { loss, retry_in });
             }
-            _ => {}
+            Why::Detour(tried) => self.detour(tried.saturating_add(1), at_least, now),
+            Why::Better => {
+                self.choice.probe_failed();
+                self.look_for_better(now);
+            }
         }
+    }
+
+    /// Another way round a dark link, later.
+    fn detour(&mut self, tried: u32, at_least: Duration, now: Duration) {
+        let wait = FIRST_DETOUR
+            .saturating_mul(1 << tried.min(16))
+            .min(LAST_DETOUR);
+        // Half of it drawn, since a whole fleet goes dark together.
+        let wait = wait / 2 + self.backoff.below(wait / 2);
+        self.why = Why::Detour(tried);
+        self.wait(wait.max(at_least), now);
+    }
+
+    fn look_for_better(&mut self, now: Duration) {
+        self.next = Next::None;
+        let wait = self
+            .held
+            .as_ref()
+            .and_then(|held| self.choice.probe_after(held.kind));
+        if let Some(wait) = wait {
+            self.why = Why::Better;
+            self.wait(wait, now);
+        }
+    }
+
+    fn cancel_next(&mut self, code: CloseCode) {
+        if self.is_trying() {
+            self.ask(Action::Close(Which::Next, code));
+        }
+        self.next = Next::None;
+    }
+
+    fn wait(&mut self, wait: Duration, now: Duration) {
+        let until = now.saturating_add(wait);
+        self.next = Next::Waiting { until };
+    }
+
+    const fn is_trying(&self) -> bool {
+        !matches!(self.next, Next::None | Next::Waiting { .. })
     }
 
     /// What to do next; call until `None` after each event.
@@ -265,61 +392,47 @@ impl Link {
     /// When to call [`Self::handle_timeout`] next, and why.
     #[must_use]
     pub fn poll_timeout(&self) -> (Duration, &'static str) {
-        match self.state {
-            State::Waiting { until } => (until, "back-off"),
-            State::Connecting { deadline } => (deadline, "connect"),
-            State::Greeting { deadline } => (deadline, "welcome"),
-            State::Up(up) => {
-                let liveness = match up.probe {
-                    Some(deadline) => (deadline, "probe"),
-                    None => (up.heard.saturating_add(up.keepalive), "keepalive"),
-                };
-                match up.leave_at {
-                    Some(at) if at < liveness.0 => (at, "drain"),
-                    _ => liveness,
-                }
-            }
-        }
+        let next = match self.next {
+            Next::None => (Duration::MAX, "nothing"),
+            Next::Waiting { until } => (until, "back-off"),
+            Next::Connecting { deadline } => (deadline, "connect"),
+            Next::Proving { until, .. } => (until, "proof"),
+            Next::Greeting { deadline, .. } => (deadline, "welcome"),
+        };
+        let held = self.held_timeout();
+        if held.0 < next.0 { held } else { next }
     }
 
-    /// Whether the cluster has welcomed this link and it has not been lost since.
+    /// Whether the cluster has welcomed a link that has not been lost since, dark or not.
     #[must_use]
     pub const fn is_up(&self) -> bool {
-        matches!(self.state, State::Up(_))
+        self.held.is_some()
     }
 
-    fn lose(&mut self, loss: Loss, at_least: Duration, now: Duration) {
-        let code = match loss {
-            Loss::PeerMisbehaved => CloseCode::PeerMisbehaved,
-            Loss::Refused(_) => CloseCode::Done,
-            _ => CloseCode::TimedOut,
-        };
-        if !matches!(self.state, State::Waiting { .. }) {
-            self.ask(Action::Close(code));
-            self.end(loss, at_least, now);
+    /// Whether a sign of life is waited for: then it should be looked for often.
+    #[must_use]
+    pub fn is_listening(&self) -> bool {
+        self.held.as_ref().is_some_and(Held::is_listening)
+    }
+
+    /// How long the link may be silent at present, if there is one.
+    #[must_use]
+    pub fn keepalive(&self) -> Option<Duration> {
+        let kind = self.held.as_ref()?.kind;
+        self.keepalive_of(kind).map(Keepalive::interval)
+    }
+
+    /// What to remember of the network.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        Memory {
+            worked: Some(self.choice.remember()),
+            known: self.keepalives.each_ref().map(Keepalive::known),
         }
     }
 
-    fn end(&mut self, loss: Loss, at_least: Duration, now: Duration) {
-        if let State::Up(up) = self.state
-            && now >= up.since.saturating_add(LIVED)
-        {
-            self.backoff.reset();
-        }
-        let retry_in = self.backoff.next_delay(at_least);
-        self.state = State::Waiting {
-            until: now.saturating_add(retry_in),
-        };
-        self.tell(Event::Down { loss, retry_in });
-    }
-
-    fn leave(&mut self, at: Duration, now: Duration) {
-        self.backoff.reset();
-        self.state = State::Waiting { until: at.max(now) };
-        self.tell(Event::Down {
-            loss: Loss::Drained,
-            retry_in: at.saturating_sub(now),
-        });
+    fn keepalive_of(&self, kind: Kind) -> Option<&Keepalive> {
+        self.keepalives.get(index(kind))
     }
 
     fn ask(&mut self, action: Action) {

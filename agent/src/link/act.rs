@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use protocol::error::CloseCode;
-use protocol::link::{Action, Event};
+use protocol::link::{Action, Event, Which};
 use protocol::message::control::ToCluster;
 
 use super::attempt::{Attempt, way};
-use super::control::{Outlet, hello};
+use super::control::{Open, Outlet, hello};
 use super::{Runner, input::News};
 
 impl Runner {
@@ -22,20 +22,36 @@ impl Runner {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Connect => self.connect(),
+            Action::Connect(_) => self.connect(),
+            Action::SendMoving => self.send(&ToCluster::Moving),
             Action::SendHello => self.send_hello(),
             Action::SendHeartbeat { seq } => {
-                if let Some(open) = &self.open {
-                    open.send(&ToCluster::Heartbeat { seq });
+                // An empty packet and its acknowledgement are the cheapest answer there is.
+                if !self.connections.held().is_some_and(Open::ping) {
+                    self.send(&ToCluster::Heartbeat { seq });
                 }
             }
-            Action::Close(code) => self.hang_up(code),
+            Action::SendKeepalive { interval_s } => {
+                self.send(&ToCluster::Keepalive { interval_s });
+            }
+            Action::Rebind => {
+                if let Some(Err(fault)) = self.connections.held().map(Open::rebind) {
+                    log::debug!("the link cannot follow to another address: {fault}");
+                }
+            }
+            Action::Promote => {
+                let sessions = &self.sessions;
+                self.connections.promote(|number| sessions.on(number) > 0);
+            }
+            Action::Close(which, code) => self.connections.close(which, code),
         }
     }
 
     /// Starts an attempt; it lives in a task, and its number tells its news from older ones.
     pub(super) fn connect(&mut self) {
-        self.history.connecting();
+        if !self.supervisor.is_up() {
+            self.history.connecting();
+        }
         let now = self.node.now();
         let way = way(
             &self.node.membership.certificates,
@@ -45,7 +61,7 @@ impl Runner {
         log::debug!("connecting by {way:?}");
         let route = self.route.clone();
         let attempt = Attempt::new(way, &self.node, route, self.history.failures());
-        let news = Outlet::new(self.attempt, self.inputs.clone());
+        let news = Outlet::new(self.connections.number(), self.inputs.clone());
         let task = tokio::spawn(async move {
             let outcome = match attempt {
                 Ok(attempt) => attempt.run().await,
@@ -53,35 +69,28 @@ impl Runner {
             };
             news.send(outcome).await;
         });
-        self.connecting = Some(task.abort_handle());
+        self.connections.making(task.abort_handle());
     }
 
     fn send_hello(&mut self) {
-        let Some(open) = &self.open else { return };
+        let Some(open) = self.connections.get(Which::Next) else {
+            return;
+        };
         self.labels_sent.clone_from(&self.labels);
         let serial = self.node.membership.trust.serial;
         open.send(&hello(&self.machine, &self.labels_sent, serial));
     }
 
-    /// Gives up the connection, made or not.
-    fn hang_up(&mut self, code: CloseCode) {
-        self.attempt = self.attempt.wrapping_add(1);
-        if let Some(connecting) = self.connecting.take() {
-            connecting.abort();
-        }
-        if let Some(open) = self.open.take() {
-            open.close(code);
-        }
-    }
-
     fn note(&mut self, event: Event, now: Duration) {
         match event {
-            Event::Up => {
-                self.history.up(self.node.now(), now);
+            Event::Up(kind) => {
+                self.history.up(kind, self.node.now(), now);
                 self.send_labels();
             }
+            Event::Dark => self.history.dark(now),
+            Event::Light => self.history.light(now),
             Event::Down { loss, retry_in } => {
-                self.hang_up(CloseCode::Done);
+                self.connections.close(Which::Held, CloseCode::Done);
                 self.history.down(loss, retry_in, self.node.now(), now);
             }
         }
@@ -89,12 +98,9 @@ impl Runner {
 
     /// Asks for new certificates once it is time.
     pub(super) fn renew(&mut self, now: Duration) {
-        let Some(open) = self.open.as_ref().filter(|_| self.supervisor.is_up()) else {
-            return;
-        };
-        if self.renewal_wait(now).is_zero() {
+        if self.supervisor.is_up() && self.renewal_wait(now).is_zero() {
             let generation = self.node.membership.certificates.generation;
-            open.send(&ToCluster::Renew { generation });
+            self.send(&ToCluster::Renew { generation });
             self.renewal.asked(now);
         }
     }

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::dial;
 use super::frame;
 use super::input::{Input, News};
-use super::transport::{Reader, Stream, Traffic, Transport};
+use super::transport::{Fault, Reader, Stream, Traffic, Transport};
 use crate::labels::{self, Labels};
 use crate::machine::Machine;
 
@@ -31,6 +31,7 @@ const CLOSE: Duration = Duration::from_millis(300);
 
 /// An open connection. Dropping it closes it without a word.
 pub(super) struct Open {
+    number: u32,
     transport: Arc<dyn Transport>,
     outgoing: mpsc::Sender<Vec<u8>>,
     writer: JoinHandle<()>,
@@ -42,7 +43,7 @@ impl Open {
     pub(super) fn start(
         transport: Arc<dyn Transport>,
         control: Stream,
-        attempt: u32,
+        number: u32,
         inputs: &mpsc::Sender<Input>,
     ) -> Self {
         let Stream {
@@ -55,20 +56,34 @@ impl Open {
             write(writer, queue).await;
             delivered.await;
         });
-        let news = Outlet {
-            attempt,
-            inputs: inputs.clone(),
-        };
+        let news = Outlet::new(number, inputs.clone());
         let reading = tokio::spawn(read(reader, Arc::clone(&transport), news.clone()));
         let dials = tokio::spawn(dial::accept(Arc::clone(&transport), news));
         let tasks = [reading.abort_handle(), dials.abort_handle()];
         Self {
+            number,
             transport,
             outgoing,
             writer,
             tasks,
             heard: 0,
         }
+    }
+
+    /// Tells its news from those of others.
+    pub(super) const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Sends the least that the cluster will acknowledge; `false` if this transport has nothing
+    /// that is less than a message.
+    pub(super) fn ping(&self) -> bool {
+        self.transport.ping()
+    }
+
+    /// Follows the device to another address.
+    pub(super) fn rebind(&self) -> Result<(), Fault> {
+        self.transport.rebind()
     }
 
     /// Queues a message.
@@ -91,6 +106,10 @@ impl Open {
 
     pub(super) fn kind(&self) -> &'static str {
         self.transport.kind()
+    }
+
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.transport.round_trip()
     }
 
     /// Ends the connection.
@@ -119,13 +138,13 @@ impl Drop for Open {
 /// Where one connection's news go.
 #[derive(Clone)]
 pub(super) struct Outlet {
-    attempt: u32,
+    number: u32,
     inputs: mpsc::Sender<Input>,
 }
 
 impl Outlet {
-    pub(super) const fn new(attempt: u32, inputs: mpsc::Sender<Input>) -> Self {
-        Self { attempt, inputs }
+    pub(super) const fn new(number: u32, inputs: mpsc::Sender<Input>) -> Self {
+        Self { number, inputs }
     }
 
     pub(super) async fn send(&self, news: News) {
@@ -133,7 +152,7 @@ impl Outlet {
         let _ = self
             .inputs
             .send(Input::Connection {
-                attempt: self.attempt,
+                number: self.number,
                 news,
             })
             .await;

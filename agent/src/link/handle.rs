@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use protocol::error::CloseCode;
+use protocol::link::Which;
 use protocol::message::control::{Refusal, ToAgent, ToCluster, Welcome};
+use protocol::message::decode;
 use protocol::message::version::SPOKEN;
-use protocol::message::{Text, decode};
+use protocol::transport::Kind;
 
 use super::Runner;
-use super::control::Open;
+use super::connections::Role;
 use super::dial::Request;
 use super::input::{Input, News};
 use super::transport::{Fault, FaultKind};
@@ -18,9 +21,17 @@ use crate::text::plain;
 impl Runner {
     pub(super) fn handle(&mut self, input: Input) {
         match input {
-            Input::Connection { attempt, news } if attempt == self.attempt => self.news(news),
-            Input::Connection { .. } => {}
-            Input::SessionEnded => self.sessions.ended(),
+            Input::Connection { number, news } => match self.connections.role(number) {
+                Some(Role::Known(which)) => self.news(which, number, news),
+                Some(Role::Left) => self.old_news(number, news),
+                None => {}
+            },
+            Input::SessionEnded { connection } => {
+                self.sessions.ended(connection);
+                if self.sessions.on(connection) == 0 {
+                    self.connections.emptied(connection);
+                }
+            }
             Input::Labels(labels) => {
                 self.labels = labels;
                 self.send_labels();
@@ -32,32 +43,61 @@ impl Runner {
         self.act(self.monotonic.now());
     }
 
-    fn news(&mut self, news: News) {
+    fn news(&mut self, which: Which, number: u32, news: News) {
         let now = self.monotonic.now();
         match news {
             News::Opened { transport, control } => {
-                self.connecting = None;
-                self.open = Some(Open::start(transport, control, self.attempt, &self.inputs));
-                self.supervisor.handle_connected(now);
+                let kind = match transport.kind() {
+                    "quic" => Kind::Quic,
+                    _ => Kind::Ssh,
+                };
+                self.connections.opened(transport, control, &self.inputs);
+                self.supervisor.handle_connected(kind, now);
             }
-            News::Ended(fault) => self.ended(&fault, now),
+            News::Ended(fault) => self.ended(which, &fault, now),
             News::CameBack(given) => self.came_back(*given),
             News::TurnedAway { reason, text } => self.turned_away(reason, &text, now),
-            News::Frame(body) => self.frame(&body, now),
-            News::Dialled(request) => self.dialled(*request, now),
+            News::Frame(body) => self.frame(which, &body, now),
+            News::Dialled(request) => self.dialled(*request, number, now),
         }
     }
 
-    fn ended(&mut self, fault: &Fault, now: Duration) {
-        self.history.because(&fault.text);
+    /// Of a connection that is being left.
+    fn old_news(&mut self, number: u32, news: News) {
+        match news {
+            News::Ended(_) => self.connections.forget_left(),
+            News::Dialled(request) => {
+                self.sessions.dialled(*request, number, self.node.now());
+            }
+            _ => {}
+        }
+    }
+
+    /// Notes why the link ends, or cannot be had. Beside a link that lives it does not matter.
+    fn because(&mut self, which: Which, text: &str) {
+        if which == Which::Held || !self.supervisor.is_up() {
+            self.history.because(text);
+        } else {
+            log::debug!("the next connection: {text}");
+        }
+    }
+
+    fn ended(&mut self, which: Which, fault: &Fault, now: Duration) {
+        self.because(which, &fault.text);
         match fault.kind {
-            FaultKind::Misbehaved => self.supervisor.handle_misbehaviour(now),
+            FaultKind::Misbehaved => self.supervisor.handle_misbehaviour(which, now),
             FaultKind::CertificateRefused => {
                 self.certificate_refused = true;
-                self.supervisor.handle_closed(now);
+                self.closed(which, now);
             }
-            _ => self.supervisor.handle_closed(now),
+            _ => self.closed(which, now),
         }
+    }
+
+    /// What has ended by itself needs no end any more.
+    fn closed(&mut self, which: Which, now: Duration) {
+        self.connections.close(which, CloseCode::Done);
+        self.supervisor.handle_closed(which, now);
     }
 
     /// With new certificates, the same attempt goes on to the link.
@@ -75,43 +115,40 @@ impl Runner {
     /// To the supervisor, a cluster that refuses to renew is one that refuses a Hello: it waits as
     /// long, and asks again.
     fn turned_away(&mut self, reason: Refusal, text: &str, now: Duration) {
-        self.supervisor.handle_connected(now);
-        self.act(now);
-        let text = Text::cut(text);
-        self.refused(
-            &ToAgent::Refused {
-                reason,
-                retry_after_s: 0,
-                text,
-            },
-            now,
-        );
+        self.because(Which::Next, &plain(text));
+        self.supervisor.handle_refused(reason, Duration::ZERO, now);
     }
 
-    fn frame(&mut self, body: &[u8], now: Duration) {
+    fn frame(&mut self, which: Which, body: &[u8], now: Duration) {
         match decode::<ToAgent<'_>>(body) {
-            Ok(message) => self.message(&message, now),
+            Ok(message) => self.message(which, &message, now),
             // Of a newer cluster: not for this agent, but a sign of life.
-            Err(protocol::error::DecodeError::UnknownVariant) => self.supervisor.handle_heard(now),
-            Err(error) => self.misbehaved(&error.to_string(), now),
+            Err(protocol::error::DecodeError::UnknownVariant) if which == Which::Held => {
+                self.supervisor.handle_heard(now);
+            }
+            Err(protocol::error::DecodeError::UnknownVariant) => {}
+            Err(error) => self.misbehaved(which, &error.to_string(), now),
         }
     }
 
-    fn message(&mut self, message: &ToAgent<'_>, now: Duration) {
-        let taken = match message {
-            ToAgent::Welcome(welcome) if !self.supervisor.is_up() => self.welcome(welcome),
-            ToAgent::Renewed(sent) if self.supervisor.is_up() => {
-                self.renewed(HostCertificates::from(sent))
+    fn message(&mut self, which: Which, message: &ToAgent<'_>, now: Duration) {
+        let taken = match (which, message) {
+            (Which::Next, ToAgent::Welcome(welcome)) => self.welcome(welcome),
+            (Which::Next, ToAgent::Refused { text, .. }) => {
+                self.because(which, &plain(text));
+                Ok(())
             }
-            ToAgent::TrustChanged(sent) if self.supervisor.is_up() => {
-                self.trust_changed(Trusted::from(sent))
+            (Which::Held, ToAgent::Renewed(sent)) => self.renewed(HostCertificates::from(sent)),
+            (Which::Held, ToAgent::TrustChanged(sent)) => self.trust_changed(Trusted::from(sent)),
+            (Which::Held, ToAgent::Refused { .. }) => {
+                self.renewal_refused(message, now);
+                Ok(())
             }
-            ToAgent::Refused { .. } => return self.refused(message, now),
             _ => Ok(()),
         };
         match taken {
-            Ok(()) => self.supervisor.handle_message(message, now),
-            Err(error) => self.misbehaved(&format!("{error:#}"), now),
+            Ok(()) => self.supervisor.handle_message(which, message, now),
+            Err(error) => self.misbehaved(which, &format!("{error:#}"), now),
         }
     }
 
@@ -142,8 +179,8 @@ impl Runner {
         Ok(())
     }
 
-    /// A Hello is refused, or a renewal on a link that stays.
-    fn refused(&mut self, message: &ToAgent<'_>, now: Duration) {
+    /// The link stays.
+    fn renewal_refused(&mut self, message: &ToAgent<'_>, now: Duration) {
         let ToAgent::Refused {
             retry_after_s,
             text,
@@ -153,25 +190,20 @@ impl Runner {
             return;
         };
         let text = plain(text);
-        if self.supervisor.is_up() {
-            log::warn!("the cluster refused to renew the certificates: {text}");
-            self.renewal
-                .refused(Duration::from_secs(u64::from(*retry_after_s)), now);
-        } else {
-            self.history.because(&text);
-        }
-        self.supervisor.handle_message(message, now);
+        log::warn!("the cluster refused to renew the certificates: {text}");
+        self.renewal
+            .refused(Duration::from_secs(u64::from(*retry_after_s)), now);
     }
 
-    fn misbehaved(&mut self, what: &str, now: Duration) {
-        self.history.because(&plain(what));
-        self.supervisor.handle_misbehaviour(now);
+    fn misbehaved(&mut self, which: Which, what: &str, now: Duration) {
+        self.because(which, &plain(what));
+        self.supervisor.handle_misbehaviour(which, now);
     }
 
-    fn dialled(&mut self, request: Request, now: Duration) {
+    fn dialled(&mut self, request: Request, number: u32, now: Duration) {
         self.supervisor.handle_heard(now);
         self.node.learn_time(request.time_s);
-        self.sessions.dialled(request, self.node.now());
+        self.sessions.dialled(request, number, self.node.now());
     }
 
     /// Tells the cluster the labels, if it knows others.
@@ -184,8 +216,9 @@ impl Runner {
         }
     }
 
-    fn send(&self, message: &ToCluster<'_>) {
-        if let Some(open) = &self.open {
+    /// Sends on the link, if there is one.
+    pub(super) fn send(&self, message: &ToCluster<'_>) {
+        if let Some(open) = self.connections.held() {
             open.send(message);
         }
     }

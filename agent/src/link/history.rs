@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use protocol::link::Loss;
 use protocol::message::control::Refusal;
+use protocol::transport::Kind;
 
 use super::control::Open;
 use crate::clock::Span;
@@ -31,6 +32,7 @@ enum Phase {
     Up {
         since: Duration,
         wall: Duration,
+        dark: Option<Duration>,
     },
 }
 
@@ -45,11 +47,39 @@ impl History {
         self.because.get_or_insert_with(|| text.to_owned());
     }
 
-    pub(super) fn up(&mut self, wall: Duration, now: Duration) {
-        log::info!("link up");
-        self.phase = Phase::Up { since: now, wall };
+    pub(super) fn up(&mut self, kind: Kind, wall: Duration, now: Duration) {
+        log::info!(
+            "link up over {}",
+            match kind {
+                Kind::Quic => "QUIC",
+                Kind::Ssh => "SSH",
+            }
+        );
+        self.phase = Phase::Up {
+            since: now,
+            wall,
+            dark: None,
+        };
         self.because = None;
         self.failures = 0;
+    }
+
+    /// The cluster no longer answers; the link is kept for a while.
+    pub(super) fn dark(&mut self, now: Duration) {
+        log::info!("the cluster no longer answers; the link is kept for a while");
+        if let Phase::Up { dark, .. } = &mut self.phase {
+            *dark = Some(now);
+        }
+    }
+
+    /// It answers again.
+    pub(super) fn light(&mut self, now: Duration) {
+        if let Phase::Up { dark, .. } = &mut self.phase
+            && let Some(dark) = dark.take()
+        {
+            let lasted = now.saturating_sub(dark);
+            log::info!("the cluster answers again, after {}", Span(lasted));
+        }
     }
 
     pub(super) fn down(&mut self, loss: Loss, retry_in: Duration, wall: Duration, now: Duration) {
@@ -87,14 +117,22 @@ impl History {
         self.last_loss.as_ref()
     }
 
-    pub(super) fn link(&self, open: Option<&Open>, now: Duration) -> LinkStatus {
+    pub(super) fn link(
+        &self,
+        open: Option<&Open>,
+        keepalive: Option<Duration>,
+        now: Duration,
+    ) -> LinkStatus {
         match (&self.phase, open) {
-            (Phase::Up { since, wall }, Some(open)) => {
+            (Phase::Up { since, wall, dark }, Some(open)) => {
                 let traffic = open.traffic();
                 LinkStatus::Up {
                     transport: open.kind(),
                     since: *wall,
                     lasting: now.saturating_sub(*since),
+                    dark: dark.map(|dark| now.saturating_sub(dark)),
+                    round_trip: open.round_trip(),
+                    keepalive,
                     sent: traffic.sent,
                     received: traffic.received,
                 }
@@ -162,7 +200,7 @@ mod tests {
         assert_eq!(last.reason, "cannot connect: no route to host");
         assert_eq!(last.time, s(1_700_000_000));
         assert_eq!(
-            history.link(None, s(11)),
+            history.link(None, None, s(11)),
             LinkStatus::Waiting { retry_in: s(3) }
         );
         assert_eq!(history.failures(), 1);
@@ -184,9 +222,9 @@ mod tests {
     fn a_link_that_was_up_starts_the_count_over() {
         let mut history = History::default();
         history.down(Loss::Silent, s(1), s(0), s(0));
-        history.up(s(0), s(5));
+        history.up(Kind::Quic, s(0), s(5));
         assert_eq!(history.failures(), 0);
         history.connecting();
-        assert_eq!(history.link(None, s(6)), LinkStatus::Connecting);
+        assert_eq!(history.link(None, None, s(6)), LinkStatus::Connecting);
     }
 }

@@ -19,11 +19,14 @@ pub(crate) enum Input {
     /// Something happened to a connection.
     Connection {
         /// Which one; what comes late from one that was given up is dropped.
-        attempt: u32,
+        number: u32,
         news: News,
     },
     /// An SSH session is over.
-    SessionEnded,
+    SessionEnded {
+        /// Number of the connection that carried it.
+        connection: u32,
+    },
     /// The labels have changed.
     Labels(Labels),
     /// Somebody asks for the status.

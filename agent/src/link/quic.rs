@@ -16,15 +16,17 @@ use quinn::{ClientConfig, Connection, Endpoint, IdleTimeout, RecvStream, SendStr
 
 use super::transport::{Fault, FaultKind, Pending, Stream, Traffic, Transport};
 
-/// Three keepalive intervals of the default 25 s: the supervisor notices a dead link long before,
-/// this only sweeps up connections that it no longer holds.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// The supervisor knows how long silence may last, and keeps a dark connection for a while; this
+/// only sweeps up connections that it no longer holds.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Twice the sessions that are served at once: a dial too many is answered, not stalled.
 const MAX_DIALS: u32 = 64;
 /// One stream's receive buffer at most: 1 MiB keeps 40 Mbit/s flowing at a 200 ms round trip.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// All streams' receive buffers together: two busy streams, and still small beside 32 MB of RAM.
 const RECEIVE_WINDOW: u32 = 2 * STREAM_WINDOW;
+/// Datagrams that wait to be sent: they are empty, and one is as good as many.
+const DATAGRAMS: usize = 64;
 /// What is kept until the cluster has acknowledged it, for the same reason.
 const SEND_WINDOW: u64 = 2 * 1024 * 1024;
 
@@ -54,6 +56,7 @@ impl FromStr for Offload {
 pub(super) struct Quic {
     connection: Connection,
     endpoint: Endpoint,
+    offload: Offload,
 }
 
 /// Opens a connection to one address.
@@ -70,10 +73,12 @@ pub(super) async fn connect(
     Ok(Quic {
         connection,
         endpoint,
+        offload,
     })
 }
 
-fn endpoint(to: SocketAddr, offload: Offload) -> Result<Endpoint, Fault> {
+/// A socket of the peer's family, bound to whatever address leads there.
+fn socket(to: SocketAddr) -> Result<UdpSocket, Fault> {
     let any: SocketAddr = match to {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -82,17 +87,25 @@ fn endpoint(to: SocketAddr, offload: Offload) -> Result<Endpoint, Fault> {
     UdpSocket::bind(any)
         .and_then(|probe| probe.connect(to))
         .map_err(|error| Fault::new(FaultKind::Unreachable, error.to_string()))?;
-    let socket = UdpSocket::bind(any).map_err(Fault::local)?;
+    UdpSocket::bind(any).map_err(Fault::local)
+}
+
+fn endpoint(to: SocketAddr, offload: Offload) -> Result<Endpoint, Fault> {
+    let socket = socket(to)?;
     // The same socket by another descriptor: quinn switches receiving whole batches on by itself.
     let same = socket.try_clone().map_err(Fault::local)?;
     let runtime = Arc::new(quinn::TokioRuntime);
     let endpoint = Endpoint::new(quinn::EndpointConfig::default(), None, socket, runtime)
         .map_err(Fault::local)?;
+    apply(offload, &same);
+    Ok(endpoint)
+}
+
+fn apply(offload: Offload, socket: &UdpSocket) {
     if offload == Offload::Off {
         // A kernel that does not know the option does not do it either.
-        let _ = setsockopt(&same, sockopt::UdpGroSegment, &false);
+        let _ = setsockopt(socket, sockopt::UdpGroSegment, &false);
     }
-    Ok(endpoint)
 }
 
 fn config(tls: rustls::ClientConfig, offload: Offload) -> Result<ClientConfig, Fault> {
@@ -110,7 +123,8 @@ fn config(tls: rustls::ClientConfig, offload: Offload) -> Result<ClientConfig, F
         .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
         .send_window(SEND_WINDOW)
         .enable_segmentation_offload(offload == Offload::Auto)
-        .datagram_receive_buffer_size(None);
+        .datagram_receive_buffer_size(None)
+        .datagram_send_buffer_size(DATAGRAMS);
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport));
     Ok(config)
@@ -161,6 +175,22 @@ impl Transport for Quic {
 
     fn closed(&self) -> Pending<'_, ()> {
         Box::pin(self.endpoint.wait_idle())
+    }
+
+    fn round_trip(&self) -> Option<Duration> {
+        Some(self.connection.rtt())
+    }
+
+    fn ping(&self) -> bool {
+        self.connection.send_datagram(bytes::Bytes::new()).is_ok()
+    }
+
+    fn rebind(&self) -> Result<(), Fault> {
+        let socket = socket(self.connection.remote_address())?;
+        let same = socket.try_clone().map_err(Fault::local)?;
+        self.endpoint.rebind(socket).map_err(Fault::local)?;
+        apply(self.offload, &same);
+        Ok(())
     }
 
     fn traffic(&self) -> Traffic {

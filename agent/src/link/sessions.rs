@@ -12,7 +12,8 @@ use crate::ssh;
 
 /// See the [module](self).
 pub(super) struct Sessions {
-    count: usize,
+    /// How many each connection carries, by its number; there are few connections.
+    counts: Vec<(u32, usize)>,
     only_login: Option<String>,
     /// Missing only if what the cluster gave cannot be used for SSH.
     host: Option<Arc<ssh::Host>>,
@@ -23,7 +24,7 @@ pub(super) struct Sessions {
 impl Sessions {
     pub(super) fn new(inputs: mpsc::Sender<Input>, only_login: Option<String>) -> Self {
         Self {
-            count: 0,
+            counts: Vec::new(),
             only_login,
             host: None,
             shutdown: watch::Sender::new(false),
@@ -31,8 +32,16 @@ impl Sessions {
         }
     }
 
-    pub(super) const fn count(&self) -> usize {
-        self.count
+    pub(super) fn count(&self) -> usize {
+        self.counts.iter().map(|(_, count)| count).sum()
+    }
+
+    /// How many a connection carries.
+    pub(super) fn on(&self, connection: u32) -> usize {
+        let mut counts = self.counts.iter();
+        counts
+            .find(|(number, _)| *number == connection)
+            .map_or(0, |(_, count)| *count)
     }
 
     /// Sessions from now on show this host.
@@ -40,10 +49,10 @@ impl Sessions {
         self.host = Some(Arc::new(host));
     }
 
-    /// Serves a dial, or turns it down.
-    pub(super) fn dialled(&mut self, request: Request, now: Duration) {
+    /// Serves a dial that came over a connection, or turns it down.
+    pub(super) fn dialled(&mut self, request: Request, connection: u32, now: Duration) {
         match self.decide(&request) {
-            Ok(host) => self.serve(host, request, now),
+            Ok(host) => self.serve(host, request, connection, now),
             Err(refused) => {
                 log::info!("dial refused: {}", refused.text);
                 tokio::spawn(async move { dial::refuse(request.stream, &refused).await });
@@ -52,28 +61,38 @@ impl Sessions {
     }
 
     fn decide(&self, request: &Request) -> Result<Arc<ssh::Host>, Refused> {
-        dial::admit(self.count, self.only_login.as_deref(), &request.dial.logins)?;
+        dial::admit(
+            self.count(),
+            self.only_login.as_deref(),
+            &request.dial.logins,
+        )?;
         self.host.clone().ok_or_else(|| Refused {
             reason: DialRefusal::Internal,
             text: "This node has no usable SSH certificate.".to_owned(),
         })
     }
 
-    fn serve(&mut self, host: Arc<ssh::Host>, request: Request, now: Duration) {
-        self.count += 1;
+    fn serve(&mut self, host: Arc<ssh::Host>, request: Request, connection: u32, now: Duration) {
+        match self.counts.iter_mut().find(|(n, _)| *n == connection) {
+            Some((_, count)) => *count += 1,
+            None => self.counts.push((connection, 1)),
+        }
         let (shutdown, inputs) = (self.shutdown.subscribe(), self.inputs.clone());
         tokio::spawn(async move {
             if let Err(error) = dial::serve(host, request, now, shutdown).await {
                 log::debug!("a session ended: {error:#}");
             }
             // Nobody listens any more only when the agent ends.
-            let _ = inputs.send(Input::SessionEnded).await;
+            let _ = inputs.send(Input::SessionEnded { connection }).await;
         });
     }
 
     /// A session is over.
-    pub(super) const fn ended(&mut self) {
-        self.count = self.count.saturating_sub(1);
+    pub(super) fn ended(&mut self, connection: u32) {
+        for (_, count) in self.counts.iter_mut().filter(|(n, _)| *n == connection) {
+            *count = count.saturating_sub(1);
+        }
+        self.counts.retain(|(_, count)| *count > 0);
     }
 
     /// Asks all sessions to end.

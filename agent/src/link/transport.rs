@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::time::Duration;
 
 use protocol::error::CloseCode;
 use protocol::message::join::EXPORTED;
@@ -40,6 +41,19 @@ pub(crate) trait Transport: Send + Sync {
     fn closed(&self) -> Pending<'_, ()>;
     /// What went over it so far.
     fn traffic(&self) -> Traffic;
+    /// Smoothed round trip, if the transport knows it.
+    fn round_trip(&self) -> Option<Duration> {
+        None
+    }
+    /// Sends the least that makes the peer give a sign of life; `false` if there is nothing that
+    /// is less than a control message.
+    fn ping(&self) -> bool {
+        false
+    }
+    /// Sends from the device's present address from now on.
+    fn rebind(&self) -> Result<(), Fault> {
+        Ok(())
+    }
 }
 
 /// Counts of one connection.

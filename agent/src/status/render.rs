@@ -1,5 +1,7 @@
 //! Writes a status: text for people, JSON and YAML for programs. The keys are an interface.
 
+use std::time::Duration;
+
 use super::encoding::Value;
 use super::{Format, LastLoss, LinkStatus, NodeStatus, Status};
 use crate::clock::{Span, Utc};
@@ -24,7 +26,21 @@ fn text(status: &Status) -> String {
         None => lines.push(("node", "this device has not joined a cluster".to_owned())),
     }
     lines.push(("link", link(&status.link)));
-    if let LinkStatus::Up { sent, received, .. } = status.link {
+    if let LinkStatus::Up {
+        sent,
+        received,
+        round_trip,
+        keepalive,
+        ..
+    } = status.link
+    {
+        if let Some(round_trip) = round_trip {
+            lines.push(("round trip", format!("{} ms", round_trip.as_millis())));
+        }
+        if let Some(keepalive) = keepalive {
+            let said = format!("after {} of silence", Span(keepalive));
+            lines.push(("keepalive", said));
+        }
         lines.push((
             "traffic",
             format!("{sent} bytes sent, {received} bytes received"),
@@ -83,13 +99,13 @@ fn link(link: &LinkStatus) -> String {
             transport,
             since,
             lasting,
+            dark,
             ..
         } => {
-            format!(
-                "up since {} ({}) over {transport}",
-                Utc(*since),
-                Span(*lasting)
-            )
+            let (since, lasting) = (Utc(*since), Span(*lasting));
+            let dark = dark.map(|dark| format!(", no answer for {}", Span(dark)));
+            let dark = dark.unwrap_or_default();
+            format!("up since {since} ({lasting}) over {transport}{dark}")
         }
     }
 }
@@ -152,6 +168,7 @@ fn link_value(link: &LinkStatus) -> Value {
         LinkStatus::Joining => vec![("state", Value::text("joining"))],
         LinkStatus::Waiting { .. } => vec![("state", Value::text("waiting"))],
         LinkStatus::Connecting => vec![("state", Value::text("connecting"))],
+        LinkStatus::Up { dark: Some(_), .. } => vec![("state", Value::text("dark"))],
         LinkStatus::Up { .. } => vec![("state", Value::text("up"))],
     };
     match link {
@@ -162,18 +179,32 @@ fn link_value(link: &LinkStatus) -> Value {
             transport,
             since,
             lasting,
+            dark,
+            round_trip,
+            keepalive,
             sent,
             received,
         } => entries.extend([
             ("transport", Value::text(transport)),
             ("since", Value::text(Utc(*since))),
             ("up_s", Value::Number(lasting.as_secs())),
+            ("dark_s", Value::maybe(*dark, seconds)),
+            ("round_trip_ms", Value::maybe(*round_trip, millis)),
+            ("keepalive_s", Value::maybe(*keepalive, seconds)),
             ("bytes_sent", Value::Number(*sent)),
             ("bytes_received", Value::Number(*received)),
         ]),
         _ => {}
     }
     Value::Map(entries)
+}
+
+const fn seconds(span: Duration) -> Value {
+    Value::Number(span.as_secs())
+}
+
+fn millis(span: Duration) -> Value {
+    Value::Number(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn loss_value(loss: &LastLoss) -> Value {
@@ -187,7 +218,6 @@ fn loss_value(loss: &LastLoss) -> Value {
 mod tests {
     use super::*;
     use crate::state::membership::tests::sample;
-    use std::time::Duration;
 
     fn status() -> Status {
         let now = Duration::from_secs(1_700_000_100);
@@ -203,6 +233,9 @@ mod tests {
                 transport: "quic",
                 since: now,
                 lasting: Duration::from_secs(60),
+                dark: None,
+                round_trip: Some(Duration::from_micros(48_900)),
+                keepalive: Some(Duration::from_secs(25)),
                 sent: 1234,
                 received: 567,
             },
@@ -226,6 +259,8 @@ node:        gateway-1 (55555555-5555-5555-5555-555555555555)
 cluster:     lab at lab.example.com:3080
 certificate: generation 3, valid until 2023-11-21T22:13:20Z, renewal due 2023-11-18T10:13:20Z
 link:        up since 2023-11-14T22:15:00Z (1m0s) over quic
+round trip:  48 ms
+keepalive:   after 25s of silence
 traffic:     1234 bytes sent, 567 bytes received
 last loss:   the \"cluster\" is busy, at 2023-11-14T22:15:00Z
 sessions:    2
@@ -246,7 +281,8 @@ problem:     cannot write
                 r#""certificate":{"generation":3,"not_before":"2023-11-14T22:13:20Z","#,
                 r#""not_after":"2023-11-21T22:13:20Z","renewal_due":"2023-11-18T10:13:20Z","#,
                 r#""expired":false},"link":{"state":"up","transport":"quic","#,
-                r#""since":"2023-11-14T22:15:00Z","up_s":60,"bytes_sent":1234,"#,
+                r#""since":"2023-11-14T22:15:00Z","up_s":60,"dark_s":null,"#,
+                r#""round_trip_ms":48,"keepalive_s":25,"bytes_sent":1234,"#,
                 r#""bytes_received":567},"last_loss":{"reason":"the \"cluster\" is busy","#,
                 r#""time":"2023-11-14T22:15:00Z"},"sessions":2,"only_login":"ann","#,
                 r#""problems":["cannot write"]}"#,

@@ -39,7 +39,10 @@ impl Cluster {
         let authority = Arc::new(Authority::new());
         let crypto: quinn::crypto::rustls::QuicServerConfig =
             authority.server().try_into().unwrap();
-        let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        let mut transport = quinn::TransportConfig::default();
+        transport.datagram_receive_buffer_size(None);
+        config.transport_config(Arc::new(transport));
         let endpoint = Endpoint::server(config, ([127, 0, 0, 1], 0).into()).unwrap();
         let address = endpoint.local_addr().unwrap();
         let (tell, links) = mpsc::unbounded_channel();

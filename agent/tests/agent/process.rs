@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::{Output, Stdio};
-use std::time::Instant;
 
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -65,19 +64,6 @@ impl Device {
     pub(crate) fn start(&self) -> Agent {
         Agent {
             _child: self.command(&["start"]).spawn().unwrap(),
-        }
-    }
-
-    /// Asks for the status until it says so.
-    pub(crate) async fn status_says(&self, wanted: &str) {
-        let patience = Instant::now();
-        loop {
-            let ran = self.run(&["status", "--format", "json"]).await;
-            if ran.out.contains(wanted) {
-                return;
-            }
-            assert!(patience.elapsed() < SOON, "{wanted} / {}", ran.out);
-            tokio::task::yield_now().await;
         }
     }
 }

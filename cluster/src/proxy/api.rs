@@ -286,10 +286,10 @@ fn view(node: &Node) -> NodeView {
         id: node.id.to_string(),
         name: node.spec.hostname.clone(),
         labels: node.labels(),
-        online: live.is_some(),
+        online: node.is_online(),
         last_seen: last_seen.map(rfc3339),
         reason: seen
-            .filter(|_| live.is_none())
+            .filter(|_| !node.is_online())
             .and_then(|s| s.reason.clone()),
         link: seen.map(|s| s.link.clone()),
         addr: seen.map(|s| s.addr.clone()),
@@ -298,7 +298,9 @@ fn view(node: &Node) -> NodeView {
         arch: seen.map(|s| s.arch.clone()),
         kernel: seen.map(|s| s.kernel.clone()),
         only_login: seen.and_then(|s| s.only_login.clone()),
-        rtt_ms: live.and_then(|l| l.transport.round_trip().as_millis().try_into().ok()),
+        rtt_ms: live
+            .filter(|_| node.is_online())
+            .and_then(|l| l.transport.round_trip().as_millis().try_into().ok()),
     }
 }
 

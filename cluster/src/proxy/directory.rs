@@ -44,6 +44,12 @@ pub struct Node {
 }
 
 impl Node {
+    /// Whether it has a link whose agent gives signs of life.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| live.is_heard())
+    }
+
     /// Its labels: its own, outweighed by those of its join token, which roles may rely on.
     #[must_use]
     pub fn labels(&self) -> Labels {

@@ -13,9 +13,12 @@ use quinn::{Connection, IdleTimeout, VarInt};
 use super::Transport;
 use super::stream::Stream;
 
-/// A silent peer is given up after this. Agents ask for a heartbeat after 25 s and wait 10 s for
-/// its answer, so this is two heartbeats and a little.
-const IDLE: Duration = Duration::from_secs(75);
+/// A silent peer is given up after this, whatever it is. Agents say how long they will be silent,
+/// and are given up sooner ([`super::serve`]).
+const IDLE: Duration = Duration::from_secs(3600);
+/// Room for datagrams that nobody has read: an agent's signs of life carry nothing, and only the
+/// newest matters.
+const DATAGRAMS: usize = 1024;
 /// Bytes one stream may have in flight: 4 MiB fill 300 Mbit/s at 100 ms.
 const STREAM_WINDOW: u32 = 4 << 20;
 /// Bytes all streams of one connection may have in flight.
@@ -50,6 +53,22 @@ impl Transport for QuicLink {
         self.0.rtt()
     }
 
+    fn heard(&self) -> u64 {
+        // Frames are counted after decryption.
+        let frames = self.0.stats().frame_rx;
+        frames.stream.wrapping_add(frames.acks)
+    }
+
+    fn sign(&self) -> BoxFuture<'_, ()> {
+        async {
+            // A connection that has ended is told of elsewhere.
+            if self.0.read_datagram().await.is_err() {
+                futures::future::pending::<()>().await;
+            }
+        }
+        .boxed()
+    }
+
     fn kind(&self) -> &'static str {
         "quic"
     }
@@ -80,7 +99,7 @@ pub fn server_config(tls: rustls::ServerConfig) -> Result<quinn::ServerConfig> {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(u64::from(CONNECTION_WINDOW))
-        .datagram_receive_buffer_size(None);
+        .datagram_receive_buffer_size(Some(DATAGRAMS));
     config.transport_config(Arc::new(transport));
     Ok(config)
 }

@@ -1,7 +1,7 @@
 //! Which nodes have a live link, right now and in this process.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -45,6 +45,7 @@ pub struct Live {
     pub control: mpsc::Sender<Bytes>,
     about: Mutex<Arc<About>>,
     last_seen: Mutex<SystemTime>,
+    silent: AtomicBool,
 }
 
 impl Live {
@@ -66,6 +67,18 @@ impl Live {
     /// Notes a sign of life.
     pub fn seen(&self) {
         *lock(&self.last_seen) = SystemTime::now();
+        self.silent.store(false, Ordering::Relaxed);
+    }
+
+    /// The agent has been silent for longer than it said it would be.
+    pub fn fell_silent(&self) {
+        self.silent.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the agent was heard as lately as it should have been.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        !self.silent.load(Ordering::Relaxed)
     }
 
     /// The last sign of life.
@@ -98,6 +111,7 @@ impl Registry {
             control,
             about: Mutex::new(Arc::new(about)),
             last_seen: Mutex::new(SystemTime::now()),
+            silent: AtomicBool::new(false),
         });
         let old = lock(&self.links).insert(node, Arc::clone(&live));
         if let Some(old) = old {

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::Transport;
 use super::presence::Presence;
+use super::pulse::{Look, Pulse};
 use super::registry::{About, CONTROL_QUEUE, Live, Registry};
 use super::stream::{FrameError, ReadHalf, Stream, WriteHalf, frame_bytes};
 use crate::audit::{Audit, Event, code};
@@ -24,9 +25,8 @@ use crate::resource::labels::{self, Labels};
 
 /// An agent must say Hello within this time.
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
-/// Silence after which agents ask for a heartbeat: most NATs keep a UDP mapping for 30 s at least
-/// (RFC 4787 §4.3 asks for two minutes; many do not).
-const KEEPALIVE_S: u16 = 25;
+/// The longest silence that agents may choose: so long a dead node may pass for a live one.
+const KEEPALIVE_S: u16 = 1200;
 /// Time for a refusal to reach the agent before the connection is closed.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -157,6 +157,9 @@ impl Links {
         mut outgoing: mpsc::Receiver<Bytes>,
     ) -> Reason {
         let mut incoming = Incoming::new(control.read);
+        let allowed = Duration::from_secs(u64::from(KEEPALIVE_S));
+        let mut pulse = Pulse::new(allowed);
+        let mut addr = live.transport.remote();
         loop {
             let step = tokio::select! {
                 frame = outgoing.recv() => match frame {
@@ -165,11 +168,29 @@ impl Links {
                 },
                 body = incoming.body() => match body {
                     Ok(body) => {
-                        live.seen();
-                        self.answer(live, &mut control.write, body).await
+                        self.seen(live, &mut pulse);
+                        self.answer(live, &mut pulse, &mut control.write, body).await
                     }
                     Err(error) => Err(error.into()),
                 },
+                () = live.transport.sign() => {
+                    self.seen(live, &mut pulse);
+                    Ok(Next::GoOn)
+                }
+                () = tokio::time::sleep_until(pulse.deadline()) => {
+                    match self.look(live, &mut pulse) {
+                        Look::Gone => return SILENT.into(),
+                        Look::Settled | Look::Alive | Look::Silent => Ok(Next::GoOn),
+                    }
+                }
+            };
+            let now = live.transport.remote();
+            let step = match step {
+                Ok(Next::GoOn) if now != addr => {
+                    addr = now;
+                    self.rebound(live, &mut control.write).await
+                }
+                step => step,
             };
             match step {
                 Ok(Next::GoOn) => {}
@@ -179,7 +200,45 @@ impl Links {
         }
     }
 
-    async fn answer(&self, live: &Live, write: &mut WriteHalf, body: &[u8]) -> Result<Next> {
+    fn seen(&self, live: &Live, pulse: &mut Pulse) {
+        live.seen();
+        if pulse.seen() {
+            tracing::info!(node = %live.node, "node heard again");
+            self.presence.up(live);
+        }
+    }
+
+    fn look(&self, live: &Live, pulse: &mut Pulse) -> Look {
+        let look = pulse.look(live.transport.heard());
+        match look {
+            Look::Alive => self.seen(live, pulse),
+            Look::Silent => {
+                tracing::info!(node = %live.node, "node silent");
+                live.fell_silent();
+                self.presence.down(live, SILENT.into());
+            }
+            Look::Settled | Look::Gone => {}
+        }
+        look
+    }
+
+    /// The agent calls from another address: it has moved, or a NAT on the way forgot it.
+    async fn rebound(&self, live: &Live, write: &mut WriteHalf) -> Result<Next> {
+        let addr = live.transport.remote().to_string();
+        tracing::info!(node = %live.node, addr, "node calls from another address");
+        self.presence.up(live);
+        let addr = Text::cut(&addr);
+        write.frame(&ToAgent::Rebound { addr }).await?;
+        Ok(Next::GoOn)
+    }
+
+    async fn answer(
+        &self,
+        live: &Live,
+        pulse: &mut Pulse,
+        write: &mut WriteHalf,
+        body: &[u8],
+    ) -> Result<Next> {
         match protocol::message::decode(body) {
             Ok(ToCluster::Heartbeat { seq }) => {
                 write.frame(&ToAgent::HeartbeatAck { seq }).await?;
@@ -191,8 +250,11 @@ impl Links {
             Ok(ToCluster::Renew { generation }) => self.renew(live, write, generation).await?,
             Ok(ToCluster::Goodbye) => return Ok(Next::Goodbye),
             Ok(ToCluster::Hello(_)) => anyhow::bail!("protocol error: a second Hello"),
-            // Not acted on yet, and harmless.
-            Ok(ToCluster::Keepalive { .. } | ToCluster::Moving) => {}
+            Ok(ToCluster::Keepalive { interval_s }) => {
+                pulse.allow(Duration::from_secs(u64::from(interval_s)));
+            }
+            // Not acted on yet: the old link's streams end with it.
+            Ok(ToCluster::Moving) => {}
             Err(DecodeError::UnknownVariant) => {}
             Err(error) => {
                 live.transport.close(error.into());
@@ -226,6 +288,9 @@ impl Links {
 
 /// Serial of the trust bundle: CAs do not rotate yet.
 pub const TRUST_SERIAL: u32 = 1;
+
+/// Why a link ended whose agent was heard no more.
+const SILENT: &str = "link lost: no sign of life";
 
 enum Next {
     GoOn,
@@ -373,7 +438,7 @@ fn own_labels(sent: &protocol::message::Labels<'_>) -> Result<Labels> {
 fn lost(error: &anyhow::Error) -> Reason {
     let text = format!("{error:#}");
     if text.contains("timed out") {
-        "link lost: no sign of life".into()
+        SILENT.into()
     } else {
         format!("link lost: {text}")
     }

@@ -1,0 +1,182 @@
+//! Paths that are cut and come back, NATs that forget, clusters that are restarted.
+
+use std::time::Duration;
+
+use protocol::backoff::CAP;
+use protocol::keepalive::Profile;
+use protocol::link::{
+    BETTER_TIMEOUT, CONNECT_TIMEOUT, DARK_FOR, Event, LAST_DETOUR, Loss, PROBE_TIMEOUT, PROVE,
+};
+use protocol::transport::{Kind, Policy};
+
+use crate::s;
+use crate::world::{Path, ROUND_TRIP, World};
+
+#[test]
+fn a_dark_path_is_noticed_within_keepalive_and_probe() {
+    let mut world = World::new(1);
+    world.run_until_event();
+    world.run(s(600));
+    let silence = world.link.keepalive().unwrap();
+    let cut = world.now;
+    world.paths(Path::Dark);
+    assert_eq!(world.run_until_event(), Event::Dark);
+    assert!(world.now - cut <= silence + PROBE_TIMEOUT);
+}
+
+#[test]
+fn a_link_is_back_within_two_seconds_of_the_paths_return() {
+    for seed in 0..200 {
+        for cut in [10, 60, 600] {
+            let mut world = World::new(seed);
+            world.run_until_event();
+            world.run(Duration::from_millis(200_000 + seed * 1371));
+            world.paths(Path::Dark);
+            world.run(s(cut));
+            world.paths(Path::Up);
+            let took = world.run_until_serving();
+            assert!(took <= s(2), "seed {seed}: {took:?} after a cut of {cut} s");
+            let downs = |e: &&(Duration, Event)| matches!(e.1, Event::Down { .. });
+            assert_eq!(world.trace.iter().find(downs), None, "its streams live on");
+        }
+    }
+}
+
+#[test]
+fn a_path_that_stays_dark_costs_the_link() {
+    let mut world = World::new(4);
+    world.run_until_event();
+    let cut = world.now;
+    world.paths(Path::Dark);
+    assert_eq!(world.run_until_event(), Event::Dark);
+    assert_eq!(crate::loss(&mut world), Loss::Silent);
+    assert!(world.now - cut <= DARK_FOR + s(1));
+    world.paths(Path::Up);
+    assert!(world.run_until_serving() <= CAP + CONNECT_TIMEOUT + ROUND_TRIP * 2);
+}
+
+#[test]
+fn a_restarted_cluster_is_found_out_by_the_next_heartbeat() {
+    let mut world = World::new(4);
+    world.run_until_event();
+    world.run(s(600));
+    let silence = world.link.keepalive().unwrap();
+    world.restart_cluster();
+    let took = world.run_until_serving();
+    assert!(took <= silence + s(1) + ROUND_TRIP * 4, "{took:?}");
+}
+
+#[test]
+fn a_cluster_restarted_in_the_dark_is_found_out_as_well() {
+    let mut world = World::new(4);
+    world.run_until_event();
+    world.paths(Path::Dark);
+    world.run(s(90));
+    world.restart_cluster();
+    world.paths(Path::Up);
+    assert!(world.run_until_serving() <= s(4));
+}
+
+/// Wire bytes of one probe and its acknowledgement over QUIC, IPv4 and UDP headers included.
+const PROBE_BYTES: usize = 57 + 62;
+
+#[test]
+fn a_day_of_silence_fits_the_budget() {
+    for (profile, mapping, most) in [
+        (Profile::Metered, 120, 100_000),
+        (Profile::Metered, 300, 50_000),
+        (Profile::Metered, 3600, 50_000),
+        (Profile::Normal, 30, 500_000),
+        (Profile::Normal, 120, 500_000),
+    ] {
+        let mut world = World::with(7, Policy::Auto, profile);
+        world.mapping = s(mapping);
+        // What is learnt on the first day is remembered.
+        world.run(s(24 * 3600));
+        let before = world.heartbeats;
+        world.run(s(24 * 3600));
+        let bytes = (world.heartbeats - before) * PROBE_BYTES;
+        assert!(bytes <= most, "{profile:?}, {mapping} s: {bytes}");
+        assert_eq!(world.trace.len(), 1, "the link was never lost");
+    }
+}
+
+#[test]
+fn an_agent_cut_off_for_a_week_hardly_stirs() {
+    let mut world = World::new(11);
+    world.run_until_event();
+    world.paths(Path::Dark);
+    world.run(s(7 * 24 * 3600));
+    // An attempt lasts 15 s, and the wait for the next one 30 s on average.
+    let per_hour = world.connects.len() / (7 * 24);
+    assert!((40..=120).contains(&per_hour), "{per_hour}");
+    assert!(world.heartbeats < 1000, "{}", world.heartbeats);
+    world.paths(Path::Up);
+    assert!(world.run_until_serving() <= CAP + CONNECT_TIMEOUT);
+}
+
+/// Thousands of schedules of cuts, refusals, restarts and changes. Whatever came before: paths
+/// that stay good have the link up within the longest waits, and a device never knocks more often
+/// than its back-off allows.
+#[test]
+fn whatever_the_paths_did_before_good_ones_bring_the_link_back() {
+    for seed in 0..4000 {
+        let mut weather = weather(seed);
+        let mut world = World::new(seed);
+        world.mapping = s(20 + weather() % 600);
+        for _ in 0..(weather() % 20) {
+            storm(&mut world, &mut weather);
+        }
+        world.paths(Path::Up);
+        let silence = s(60);
+        let limit = silence
+            + PROBE_TIMEOUT
+            + CONNECT_TIMEOUT
+            + CAP.max(LAST_DETOUR)
+            + BETTER_TIMEOUT
+            + PROVE
+            + ROUND_TRIP * 4;
+        let took = world.run_until_serving();
+        assert!(
+            took <= limit,
+            "seed {seed}: not up {took:?} after the return"
+        );
+        let most = 40.0 + world.now.as_secs_f64() / 5.0;
+        let knocks = world.connects.len();
+        assert!((knocks as f64) < most, "seed {seed}: {knocks} knocks");
+        world.run(s(3 * 3600));
+        assert_eq!(world.kind(), Some(Kind::Quic), "seed {seed}");
+    }
+}
+
+fn storm(world: &mut World, weather: &mut impl FnMut() -> u64) {
+    let mut path = || match weather() % 3 {
+        0 => Path::Up,
+        1 => Path::Dark,
+        _ => Path::Refusing,
+    };
+    (world.udp, world.tcp) = (path(), path());
+    match weather() % 8 {
+        0 => world.restart_cluster(),
+        1 => {
+            let memory = world.link.memory();
+            world
+                .link
+                .handle_network_changed(Profile::Normal, memory, world.now);
+            world.act();
+        }
+        _ => {}
+    }
+    world.run(Duration::from_millis(weather() % 200_000));
+}
+
+/// A generator for the weather, apart from the one under test (xorshift64*).
+fn weather(seed: u64) -> impl FnMut() -> u64 {
+    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    move || {
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        x.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33
+    }
+}

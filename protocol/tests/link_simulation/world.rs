@@ -1,0 +1,303 @@
+//! One agent's link, two paths that can be cut, a NAT that forgets, and a cluster.
+
+use std::time::Duration;
+
+use protocol::keepalive::Profile;
+use protocol::link::{Action, Config, Event, Link, Which};
+use protocol::message::Text;
+use protocol::message::control::{Refusal, ToAgent, Welcome};
+use protocol::transport::{Kind, Plan, Policy};
+
+/// The longest silence that the cluster allows, seconds.
+pub(crate) const ALLOWED_S: u16 = 1200;
+pub(crate) const ROUND_TRIP: Duration = Duration::from_millis(300);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Path {
+    Up,
+    /// Packets vanish.
+    Dark,
+    /// Connections are refused at once.
+    Refusing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    Connected,
+    Failed,
+    Welcome,
+    Ack,
+    Rebound,
+    Reset,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Connection {
+    id: u32,
+    kind: Kind,
+}
+
+pub(crate) struct World {
+    pub(crate) link: Link,
+    pub(crate) now: Duration,
+    pub(crate) udp: Path,
+    pub(crate) tcp: Path,
+    pub(crate) refusal: Option<(Refusal, u32)>,
+    /// How long the NAT keeps a mapping of UDP.
+    pub(crate) mapping: Duration,
+    pub(crate) connects: Vec<(Duration, Plan)>,
+    pub(crate) heartbeats: usize,
+    pub(crate) rebinds: usize,
+    pub(crate) told_s: u16,
+    pub(crate) moving: bool,
+    pub(crate) trace: Vec<(Duration, Event)>,
+    held: Option<Connection>,
+    next: Option<Connection>,
+    ids: u32,
+    /// Connections with smaller numbers are unknown to the cluster.
+    alive_from: u32,
+    sent: Duration,
+    arrivals: Vec<(Duration, u32, Arrival)>,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self::with(seed, Policy::Auto, Profile::Normal)
+    }
+
+    pub(crate) fn with(seed: u64, policy: Policy, profile: Profile) -> Self {
+        let config = Config {
+            seed,
+            policy,
+            profile,
+        };
+        Self {
+            link: Link::new(config, Duration::ZERO),
+            now: Duration::ZERO,
+            udp: Path::Up,
+            tcp: Path::Up,
+            refusal: None,
+            mapping: Duration::MAX,
+            connects: Vec::new(),
+            heartbeats: 0,
+            rebinds: 0,
+            told_s: 0,
+            moving: false,
+            trace: Vec::new(),
+            held: None,
+            next: None,
+            ids: 0,
+            alive_from: 0,
+            sent: Duration::ZERO,
+            arrivals: Vec::new(),
+        }
+    }
+
+    pub(crate) fn welcome() -> ToAgent<'static> {
+        ToAgent::Welcome(Welcome {
+            version: 1,
+            time_s: 0,
+            cluster: Text::cut("lab"),
+            node_name: Text::cut("gateway-1"),
+            keepalive_s: ALLOWED_S,
+        })
+    }
+
+    /// Cuts both paths, or brings them back.
+    pub(crate) fn paths(&mut self, path: Path) {
+        self.udp = path;
+        self.tcp = path;
+    }
+
+    /// The cluster forgets all its connections.
+    pub(crate) fn restart_cluster(&mut self) {
+        self.alive_from = self.ids + 1;
+    }
+
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        self.held.map(|held| held.kind)
+    }
+
+    /// Whether a dial would be served right now.
+    pub(crate) fn serves(&self) -> bool {
+        self.held
+            .is_some_and(|held| held.id >= self.alive_from && self.path(held.kind) == Path::Up)
+            && self.link.is_up()
+            && !self.link.is_listening()
+    }
+
+    fn path(&self, kind: Kind) -> Path {
+        match kind {
+            Kind::Quic => self.udp,
+            Kind::Ssh => self.tcp,
+        }
+    }
+
+    /// Moves to the next thing that happens, if that is not after `until`.
+    pub(crate) fn step(&mut self, until: Duration) -> bool {
+        let arrival = self.arrivals.iter().map(|a| a.0).min();
+        let due = self.link.poll_timeout().0;
+        let next = due.min(arrival.unwrap_or(Duration::MAX)).max(self.now);
+        if next > until {
+            self.now = until;
+            return false;
+        }
+        self.now = next;
+        if let Some(i) = self.arrivals.iter().position(|a| a.0 <= next) {
+            let (_, id, arrival) = self.arrivals.remove(i);
+            self.arrive(id, arrival);
+        } else {
+            self.link.handle_timeout(self.now);
+        }
+        self.act();
+        true
+    }
+
+    fn arrive(&mut self, id: u32, arrival: Arrival) {
+        let is = |connection: Option<Connection>| connection.is_some_and(|c| c.id == id);
+        let (which, connection) = if is(self.held) {
+            (Which::Held, self.held)
+        } else if is(self.next) {
+            (Which::Next, self.next)
+        } else {
+            return;
+        };
+        let kind = connection.unwrap().kind;
+        if arrival != Arrival::Failed && self.path(kind) != Path::Up {
+            return;
+        }
+        let now = self.now;
+        match arrival {
+            Arrival::Connected => self.link.handle_connected(kind, now),
+            Arrival::Failed => {
+                self.next = None;
+                self.link.handle_closed(which, now);
+            }
+            Arrival::Reset => {
+                self.forget(which);
+                self.link.handle_closed(which, now);
+            }
+            // The answer to a probe need not be a message.
+            Arrival::Ack => self.link.handle_heard(now),
+            Arrival::Rebound => {
+                let addr = Text::cut("192.0.2.1:1");
+                self.link
+                    .handle_message(which, &ToAgent::Rebound { addr }, now);
+            }
+            Arrival::Welcome => {
+                let refused = self
+                    .refusal
+                    .map(|(reason, retry_after_s)| ToAgent::Refused {
+                        reason,
+                        retry_after_s,
+                        text: Text::cut("no"),
+                    });
+                let answer = refused.unwrap_or_else(Self::welcome);
+                self.link.handle_message(which, &answer, now);
+            }
+        }
+    }
+
+    fn forget(&mut self, which: Which) {
+        match which {
+            Which::Held => self.held = None,
+            Which::Next => self.next = None,
+        }
+    }
+
+    pub(crate) fn act(&mut self) {
+        while let Some(action) = self.link.poll_action() {
+            self.perform(action);
+        }
+        while let Some(event) = self.link.poll_event() {
+            if matches!(event, Event::Down { .. }) {
+                self.held = None;
+            }
+            self.trace.push((self.now, event));
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Connect(plan) => self.connect(plan),
+            Action::SendMoving => self.moving = true,
+            Action::SendHello => self.send(self.next, Arrival::Welcome),
+            Action::SendHeartbeat { .. } => {
+                self.heartbeats += 1;
+                self.send(self.held, Arrival::Ack);
+            }
+            Action::SendKeepalive { interval_s } => self.told_s = interval_s,
+            Action::Rebind => self.rebinds += 1,
+            Action::Promote => self.held = Some(self.next.take().expect("nothing to promote")),
+            Action::Close(which, _) => self.forget(which),
+        }
+    }
+
+    fn connect(&mut self, plan: Plan) {
+        assert!(self.next.is_none(), "a second attempt at {:?}", self.now);
+        self.connects.push((self.now, plan));
+        self.ids += 1;
+        let id = self.ids;
+        let start = |kind| (kind, self.path(kind));
+        let (first, path) = start(plan.first);
+        let second = plan.second.map(start);
+        let begin = match path {
+            Path::Refusing => ROUND_TRIP.min(plan.stagger),
+            _ => plan.stagger,
+        };
+        let (kind, after, arrival) = match (path, second) {
+            (Path::Up, _) => (first, ROUND_TRIP, Arrival::Connected),
+            (_, Some((kind, Path::Up))) => (kind, begin + ROUND_TRIP, Arrival::Connected),
+            (Path::Refusing, None) => (first, ROUND_TRIP, Arrival::Failed),
+            (Path::Refusing, Some((kind, Path::Refusing))) => {
+                (kind, begin + ROUND_TRIP, Arrival::Failed)
+            }
+            _ => (first, Duration::MAX, Arrival::Failed),
+        };
+        self.next = Some(Connection { id, kind });
+        if after < Duration::MAX {
+            self.arrivals.push((self.now + after, id, arrival));
+        }
+    }
+
+    fn send(&mut self, connection: Option<Connection>, answer: Arrival) {
+        let connection = connection.expect("nothing to send on");
+        if self.path(connection.kind) != Path::Up {
+            return;
+        }
+        let silence = self.now - self.sent;
+        self.sent = self.now;
+        let (id, at) = (connection.id, self.now + ROUND_TRIP);
+        if id < self.alive_from {
+            return self.arrivals.push((at, id, Arrival::Reset));
+        }
+        self.arrivals.push((at, id, answer));
+        if connection.kind == Kind::Quic && answer == Arrival::Ack && silence > self.mapping {
+            self.arrivals.push((at, id, Arrival::Rebound));
+        }
+    }
+
+    pub(crate) fn run(&mut self, span: Duration) {
+        let until = self.now + span;
+        while self.step(until) {}
+    }
+
+    pub(crate) fn run_until_event(&mut self) -> Event {
+        let seen = self.trace.len();
+        let limit = self.now + Duration::from_secs(24 * 3600);
+        while self.trace.len() == seen {
+            assert!(self.step(limit), "nothing happened in a day");
+        }
+        self.trace[seen].1
+    }
+
+    /// Runs until a dial would be served; gives how long that took.
+    pub(crate) fn run_until_serving(&mut self) -> Duration {
+        let start = self.now;
+        let limit = start + Duration::from_secs(24 * 3600);
+        while !self.serves() {
+            assert!(self.step(limit), "no link in a day");
+        }
+        self.now - start
+    }
+}

@@ -160,10 +160,7 @@ fn storm(world: &mut World, weather: &mut impl FnMut() -> u64) {
         0 => world.restart_cluster(),
         1 => {
             let memory = world.link.memory();
-            world
-                .link
-                .handle_network_changed(Profile::Normal, memory, world.now);
-            world.act();
+            world.change_network(memory);
         }
         _ => {}
     }

@@ -15,7 +15,7 @@ mod world;
 use std::time::Duration;
 
 use protocol::link::{CONNECT_TIMEOUT, Event, Loss, REFUSED_WAIT, WELCOME_TIMEOUT, Which};
-use protocol::message::control::{Refusal, ToAgent};
+use protocol::message::control::Refusal;
 use protocol::transport::Kind;
 
 use world::{Path, ROUND_TRIP, World};
@@ -102,12 +102,7 @@ fn a_drained_link_is_used_to_its_end_and_then_replaced() {
     for seed in 0..100 {
         let mut world = World::new(seed);
         world.run_until_event();
-        let drain = ToAgent::Drain {
-            after_ms: 1000,
-            spread_ms: 4000,
-        };
-        world.link.handle_message(Which::Held, &drain, world.now);
-        let asked = world.now;
+        let asked = world.drain(1000, 4000);
         assert_eq!(loss(&mut world), Loss::Drained);
         let left = world.now - asked;
         let seconds = left.as_secs();
@@ -124,12 +119,7 @@ fn a_drained_link_is_used_to_its_end_and_then_replaced() {
 fn a_cluster_that_goes_before_the_drain_is_over_is_not_called_early() {
     let mut world = World::new(5);
     world.run_until_event();
-    let drain = ToAgent::Drain {
-        after_ms: 8000,
-        spread_ms: 1,
-    };
-    world.link.handle_message(Which::Held, &drain, world.now);
-    let asked = world.now;
+    let asked = world.drain(8000, 1);
     world.link.handle_closed(Which::Held, world.now);
     world.act();
     assert_eq!(world.run_until_event(), Event::Up(Kind::Quic));

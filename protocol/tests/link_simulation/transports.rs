@@ -112,11 +112,7 @@ fn quic_follows_a_change_of_the_network_at_once() {
     let mut world = World::new(6);
     world.run_until_event();
     world.run(s(100));
-    let changed = world.now;
-    world
-        .link
-        .handle_network_changed(Profile::Normal, Memory::default(), changed);
-    world.act();
+    let changed = world.change_network(Memory::default());
     assert_eq!(world.rebinds, 1);
     world.run_until_serving();
     assert_eq!(world.now - changed, ROUND_TRIP);
@@ -128,11 +124,7 @@ fn ssh_is_opened_anew_beside_the_old_link() {
     let mut world = World::with(6, Policy::Only(Kind::Ssh), Profile::Normal);
     world.run_until_event();
     world.run(s(100));
-    let changed = world.now;
-    world
-        .link
-        .handle_network_changed(Profile::Normal, Memory::default(), changed);
-    world.act();
+    let changed = world.change_network(Memory::default());
     assert_eq!(world.run_until_event(), Event::Up(Kind::Ssh));
     assert!(world.now - changed <= CHANGED_SPREAD + ROUND_TRIP * 2);
 }
@@ -142,11 +134,7 @@ fn a_network_without_udp_is_found_out_soon() {
     let mut world = World::new(6);
     world.run_until_event();
     world.udp = Path::Dark;
-    let changed = world.now;
-    world
-        .link
-        .handle_network_changed(Profile::Normal, Memory::default(), changed);
-    world.act();
+    let changed = world.change_network(Memory::default());
     world.run_until_serving();
     assert_eq!(world.kind(), Some(Kind::Ssh));
     let most = CHANGED_TIMEOUT + s(5) + STAGGER + ROUND_TRIP * 2;
@@ -159,15 +147,11 @@ fn a_waiting_agent_tries_at_once_when_the_network_changes() {
     world.paths(Path::Refusing);
     world.run(s(1800));
     world.paths(Path::Up);
-    let changed = world.now;
     let memory = Memory {
         worked: Some(Kind::Ssh),
         ..Memory::default()
     };
-    world
-        .link
-        .handle_network_changed(Profile::Normal, memory, changed);
-    world.act();
+    world.change_network(memory);
     assert!(world.run_until_serving() <= CHANGED_SPREAD + ROUND_TRIP * 2);
     assert_eq!(world.kind(), Some(Kind::Ssh), "what worked there before");
     world.run(FIRST_PROBE + BETTER_TIMEOUT + PROVE + s(1));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use protocol::keepalive::Profile;
-use protocol::link::{Action, Config, Event, Link, Which};
+use protocol::link::{Action, Config, Event, Link, Memory, Which};
 use protocol::message::Text;
 use protocol::message::control::{Refusal, ToAgent, Welcome};
 use protocol::transport::{Kind, Plan, Policy};
@@ -112,6 +112,24 @@ impl World {
     /// The cluster forgets all its connections.
     pub(crate) fn restart_cluster(&mut self) {
         self.alive_from = self.ids + 1;
+    }
+
+    /// The device is in another network; gives when.
+    pub(crate) fn change_network(&mut self, memory: Memory) -> Duration {
+        self.link
+            .handle_network_changed(Profile::Normal, memory, self.now);
+        self.act();
+        self.now
+    }
+
+    /// The cluster asks the agent to come back later; gives when.
+    pub(crate) fn drain(&mut self, after_ms: u32, spread_ms: u32) -> Duration {
+        let drain = ToAgent::Drain {
+            after_ms,
+            spread_ms,
+        };
+        self.link.handle_message(Which::Held, &drain, self.now);
+        self.now
     }
 
     pub(crate) fn kind(&self) -> Option<Kind> {

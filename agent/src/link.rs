@@ -17,6 +17,7 @@
 
 mod act;
 mod attempt;
+mod budget;
 pub(crate) mod connect;
 mod connections;
 mod control;
@@ -43,6 +44,7 @@ use crate::labels::Labels;
 use crate::machine::Machine;
 use crate::node::Node;
 use crate::status::{NodeStatus, Status};
+use budget::Budget;
 use connect::Route;
 use connections::Connections;
 use control::Open;
@@ -75,6 +77,7 @@ pub(crate) struct Runner {
     inputs: mpsc::Sender<Input>,
     monotonic: Monotonic,
     connections: Connections,
+    budget: Budget,
     /// Whether the cluster turned the certificate down that the node holds.
     certificate_refused: bool,
     renewal: Renewal,
@@ -119,6 +122,7 @@ impl Runner {
             inputs,
             monotonic,
             connections: Connections::default(),
+            budget: Budget::default(),
             certificate_refused: false,
             renewal: Renewal::default(),
             save_again: Duration::ZERO,
@@ -144,6 +148,7 @@ impl Runner {
     /// Does what is due.
     fn tick(&mut self) {
         let now = self.monotonic.now();
+        self.observe(now);
         let heard = self.connections.held_mut().is_some_and(Open::was_heard);
         // Else all that comes are answers that the loop has seen itself, and late acknowledgements
         // of them, which would put the next heartbeat off.
@@ -157,6 +162,11 @@ impl Runner {
             self.save_again = now.saturating_add(SAVE_AGAIN);
             self.node.save();
         }
+    }
+
+    fn observe(&mut self, now: Duration) {
+        let spent = self.connections.spent();
+        self.budget.observe(spent, self.sessions.count(), now);
     }
 
     /// When to tick next, on the monotonic clock.
@@ -207,6 +217,8 @@ impl Runner {
                 .history
                 .link(self.connections.held(), self.supervisor.keepalive(), now),
             last_loss: self.history.last_loss().cloned(),
+            spent: self.connections.spent(),
+            idle_a_day: self.budget.a_day(),
             sessions: self.sessions.count(),
             only_login: self.machine.only_login.clone(),
             problems: self.node.unsaved().map(str::to_owned).into_iter().collect(),

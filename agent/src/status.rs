@@ -84,6 +84,10 @@ pub(crate) struct Status {
     pub(crate) node: Option<NodeStatus>,
     pub(crate) link: LinkStatus,
     pub(crate) last_loss: Option<LastLoss>,
+    /// Bytes on the wire since the agent started, in both directions.
+    pub(crate) spent: u64,
+    /// Bytes that a day without sessions costs, if that can be told yet.
+    pub(crate) idle_a_day: Option<u64>,
     pub(crate) sessions: usize,
     pub(crate) only_login: Option<String>,
     /// What somebody should look at, in sentences.
@@ -165,6 +169,8 @@ impl Status {
             node: None,
             link: LinkStatus::Stopped,
             last_loss: None,
+            spent: 0,
+            idle_a_day: None,
             sessions: 0,
             only_login: None,
             problems: Vec::new(),

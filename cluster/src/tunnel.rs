@@ -32,6 +32,8 @@ pub trait Transport: Send + Sync {
     fn round_trip(&self) -> Duration;
     /// Grows whenever the agent itself is heard. Bytes anybody could have sent do not count.
     fn heard(&self) -> u64;
+    /// Bytes on the wire so far, in both directions, with the headers of IP.
+    fn wire_bytes(&self) -> u64;
     /// Waits for a sign of life that is not a message on the control stream.
     fn sign(&self) -> BoxFuture<'_, ()> {
         futures::future::pending().boxed()

@@ -84,6 +84,7 @@ fn long(nodes: &[Node], now: OffsetDateTime) -> String {
         "Id",
         "Address",
         "Link",
+        "Traffic",
         "Agent",
         "Last seen",
         "Reason",
@@ -100,6 +101,7 @@ fn long(nodes: &[Node], now: OffsetDateTime) -> String {
             node.id.clone(),
             text(&node.addr),
             link(node),
+            traffic(node),
             text(&node.agent_version),
             text(&seen),
             text(&node.reason),
@@ -124,6 +126,12 @@ fn link(node: &Node) -> String {
         Some(rtt) if node.online => format!("{link} {rtt} ms"),
         _ => link,
     }
+}
+
+/// What its link has cost so far.
+fn traffic(node: &Node) -> String {
+    let kilobytes = node.link_bytes.map(|bytes| bytes.div_ceil(1000));
+    kilobytes.map_or_else(String::new, |kilobytes| format!("{kilobytes} kB"))
 }
 
 /// Without root an agent cannot become anybody else.
@@ -154,7 +162,8 @@ pub(crate) mod tests {
             .collect();
         let node = serde_json::json!({"id": format!("id-{name}"), "name": name, "labels": labels,
             "online": true, "last_seen": "1970-01-01T00:00:00Z", "kernel": "6.1", "link": "quic",
-            "addr": "192.0.2.1:5000", "agent_version": "0.1.0", "rtt_ms": 42});
+            "addr": "192.0.2.1:5000", "agent_version": "0.1.0", "rtt_ms": 42,
+            "link_bytes": 15001});
         serde_json::from_value(node).unwrap()
     }
 
@@ -193,6 +202,7 @@ pub(crate) mod tests {
             "6.1",
             "1970-01-01T00:00:00Z",
             "only ann",
+            "16 kB",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }

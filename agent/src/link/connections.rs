@@ -24,6 +24,8 @@ pub(super) struct Connections {
     /// It has streams, and goes with the last of them. There is one at most: who moves again while
     /// streams of the move before last are open loses those.
     left: Option<Open>,
+    /// Bytes on the wire of all that have ended.
+    ended: u64,
 }
 
 /// What a connection is for.
@@ -78,8 +80,20 @@ impl Connections {
             self.forget_left();
             self.left = Some(old);
         } else {
-            old.close(CloseCode::Done);
+            self.end(old, CloseCode::Done);
         }
+    }
+
+    fn end(&mut self, open: Open, code: CloseCode) {
+        self.ended = self.ended.saturating_add(open.traffic().total());
+        open.close(code);
+    }
+
+    /// Bytes on the wire of all connections there have been.
+    pub(super) fn spent(&self) -> u64 {
+        let open = [&self.next, &self.held, &self.left];
+        let open = open.into_iter().flatten().map(|o| o.traffic().total());
+        open.fold(self.ended, u64::saturating_add)
     }
 
     /// Gives a connection up, made or not.
@@ -95,7 +109,7 @@ impl Connections {
             }
         };
         if let Some(open) = open {
-            open.close(code);
+            self.end(open, code);
         }
     }
 
@@ -109,7 +123,7 @@ impl Connections {
     /// Gives up the connection that is being left.
     pub(super) fn forget_left(&mut self) {
         if let Some(left) = self.left.take() {
-            left.close(CloseCode::Done);
+            self.end(left, CloseCode::Done);
         }
     }
 

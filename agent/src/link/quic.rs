@@ -25,6 +25,8 @@ const MAX_DIALS: u32 = 64;
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// All streams' receive buffers together: two busy streams, and still small beside 32 MB of RAM.
 const RECEIVE_WINDOW: u32 = 2 * STREAM_WINDOW;
+/// Bytes (RFC 768).
+const UDP_HEADER: u64 = 8;
 /// Datagrams that wait to be sent: they are empty, and one is as good as many.
 const DATAGRAMS: usize = 64;
 /// What is kept until the cluster has acknowledged it, for the same reason.
@@ -195,9 +197,14 @@ impl Transport for Quic {
 
     fn traffic(&self) -> Traffic {
         let stats = self.connection.stats();
+        let headers = match self.connection.remote_address() {
+            SocketAddr::V4(_) => 20 + UDP_HEADER,
+            SocketAddr::V6(_) => 40 + UDP_HEADER,
+        };
+        let wire = |udp: quinn::UdpStats| udp.bytes + udp.datagrams * headers;
         Traffic {
-            sent: stats.udp_tx.bytes,
-            received: stats.udp_rx.bytes,
+            sent: wire(stats.udp_tx),
+            received: wire(stats.udp_rx),
             // Frames are counted after decryption.
             heard: stats.frame_rx.stream.wrapping_add(stats.frame_rx.acks),
         }

@@ -59,12 +59,19 @@ pub(crate) trait Transport: Send + Sync {
 /// Counts of one connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Traffic {
-    /// Bytes sent, everything included: what a metered link is billed for.
+    /// Bytes sent, with the headers of IP: what a metered link is billed for.
     pub(crate) sent: u64,
     /// Bytes received.
     pub(crate) received: u64,
     /// Grows whenever the peer itself is heard. Bytes anybody could have sent do not count.
     pub(crate) heard: u64,
+}
+
+impl Traffic {
+    /// In both directions.
+    pub(crate) const fn total(self) -> u64 {
+        self.sent.saturating_add(self.received)
+    }
 }
 
 /// Why a connection failed or ended.

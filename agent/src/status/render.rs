@@ -46,6 +46,13 @@ fn text(status: &Status) -> String {
             format!("{sent} bytes sent, {received} bytes received"),
         ));
     }
+    if status.uptime.is_some() {
+        let idle = status.idle_a_day.map_or_else(String::new, |bytes| {
+            format!(", idle {} kB a day", bytes.div_ceil(1000))
+        });
+        let spent = status.spent.div_ceil(1000);
+        lines.push(("spent", format!("{spent} kB since the start{idle}")));
+    }
     if let Some(LastLoss { reason, time }) = &status.last_loss {
         lines.push(("last loss", format!("{reason}, at {}", Utc(*time))));
     }
@@ -133,6 +140,11 @@ fn value(status: &Status) -> Value {
         ("cluster", Value::maybe(node, cluster)),
         ("certificate", Value::maybe(node, certificate_value)),
         ("link", link_value(&status.link)),
+        ("bytes_spent", Value::Number(status.spent)),
+        (
+            "idle_bytes_a_day",
+            Value::maybe(status.idle_a_day, Value::Number),
+        ),
         (
             "last_loss",
             Value::maybe(status.last_loss.as_ref(), loss_value),
@@ -239,6 +251,8 @@ mod tests {
                 sent: 1234,
                 received: 567,
             },
+            spent: 98_765,
+            idle_a_day: Some(81_001),
             last_loss: Some(LastLoss {
                 reason: "the \"cluster\" is busy".into(),
                 time: now,
@@ -262,6 +276,7 @@ link:        up since 2023-11-14T22:15:00Z (1m0s) over quic
 round trip:  48 ms
 keepalive:   after 25s of silence
 traffic:     1234 bytes sent, 567 bytes received
+spent:       99 kB since the start, idle 82 kB a day
 last loss:   the \"cluster\" is busy, at 2023-11-14T22:15:00Z
 sessions:    2
 logins:      only ann, since the agent does not run as root
@@ -283,7 +298,8 @@ problem:     cannot write
                 r#""expired":false},"link":{"state":"up","transport":"quic","#,
                 r#""since":"2023-11-14T22:15:00Z","up_s":60,"dark_s":null,"#,
                 r#""round_trip_ms":48,"keepalive_s":25,"bytes_sent":1234,"#,
-                r#""bytes_received":567},"last_loss":{"reason":"the \"cluster\" is busy","#,
+                r#""bytes_received":567},"bytes_spent":98765,"#,
+                r#""idle_bytes_a_day":81001,"last_loss":{"reason":"the \"cluster\" is busy","#,
                 r#""time":"2023-11-14T22:15:00Z"},"sessions":2,"only_login":"ann","#,
                 r#""problems":["cannot write"]}"#,
                 "\n"
@@ -300,7 +316,7 @@ problem:     cannot write
             "{json}"
         );
         assert!(
-            json.contains(r#""link":{"state":"stopped"},"last_loss":null"#),
+            json.contains(r#""link":{"state":"stopped"},"bytes_spent":0,"idle_bytes_a_day":null"#),
             "{json}"
         );
     }

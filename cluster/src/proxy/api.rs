@@ -234,6 +234,7 @@ struct NodeView {
     kernel: Option<String>,
     only_login: Option<String>,
     rtt_ms: Option<u64>,
+    link_bytes: Option<u64>,
 }
 
 async fn nodes(State(proxy): State<Proxy>, Extension(remote): Extension<Remote>) -> Response {
@@ -288,9 +289,7 @@ fn view(node: &Node) -> NodeView {
         labels: node.labels(),
         online: node.is_online(),
         last_seen: last_seen.map(rfc3339),
-        reason: seen
-            .filter(|_| !node.is_online())
-            .and_then(|s| s.reason.clone()),
+        reason: seen.and_then(|s| s.reason.clone().or_else(|| s.last_loss.clone())),
         link: seen.map(|s| s.link.clone()),
         addr: seen.map(|s| s.addr.clone()),
         agent_version: seen.map(|s| s.agent_version.clone()),
@@ -301,6 +300,7 @@ fn view(node: &Node) -> NodeView {
         rtt_ms: live
             .filter(|_| node.is_online())
             .and_then(|l| l.transport.round_trip().as_millis().try_into().ok()),
+        link_bytes: live.map(|live| live.transport.wire_bytes()),
     }
 }
 

@@ -41,6 +41,9 @@ pub struct PresenceSpec {
     pub last_seen: OffsetDateTime,
     /// Why the last link ended; `None` while it is up.
     pub reason: Option<String>,
+    /// Why the link before this one ended.
+    #[serde(default)]
+    pub last_loss: Option<String>,
     /// Kind of the last link.
     pub link: String,
     /// Where it came from.

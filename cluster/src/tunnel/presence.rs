@@ -100,8 +100,13 @@ impl Presence {
         futures::future::join_all(writes).await;
     }
 
-    fn mark(&self, node: NodeId, spec: PresenceSpec) {
-        lock(&self.inner.known).insert(node, spec.clone());
+    fn mark(&self, node: NodeId, mut spec: PresenceSpec) {
+        let mut known = lock(&self.inner.known);
+        if spec.reason.is_none() {
+            spec.last_loss = known.get(&node).and_then(|before| before.last_loss.clone());
+        }
+        known.insert(node, spec.clone());
+        drop(known);
         lock(&self.inner.marked).insert(node, spec);
         self.inner.wake.notify_one();
     }
@@ -116,6 +121,7 @@ fn record(live: &Live, reason: Option<String>) -> PresenceSpec {
     };
     PresenceSpec {
         last_seen: OffsetDateTime::from(last_seen),
+        last_loss: reason.clone(),
         reason,
         link: live.transport.kind().into(),
         addr: live.transport.remote().to_string(),

@@ -1,7 +1,7 @@
 //! QUIC links: quinn behind the [`Transport`] seam, and how the endpoint is tuned.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use super::stream::Stream;
 /// A silent peer is given up after this, whatever it is. Agents say how long they will be silent,
 /// and are given up sooner ([`super::serve`]).
 const IDLE: Duration = Duration::from_secs(3600);
+/// Bytes (RFC 768).
+const UDP_HEADER: u64 = 8;
 /// Room for datagrams that nobody has read: an agent's signs of life carry nothing, and only the
 /// newest matters.
 const DATAGRAMS: usize = 1024;
@@ -57,6 +59,16 @@ impl Transport for QuicLink {
         // Frames are counted after decryption.
         let frames = self.0.stats().frame_rx;
         frames.stream.wrapping_add(frames.acks)
+    }
+
+    fn wire_bytes(&self) -> u64 {
+        let stats = self.0.stats();
+        let headers = match self.0.remote_address().ip().to_canonical() {
+            IpAddr::V4(_) => 20 + UDP_HEADER,
+            IpAddr::V6(_) => 40 + UDP_HEADER,
+        };
+        let wire = |udp: quinn::UdpStats| udp.bytes + udp.datagrams * headers;
+        wire(stats.udp_tx) + wire(stats.udp_rx)
     }
 
     fn sign(&self) -> BoxFuture<'_, ()> {

@@ -85,7 +85,7 @@ pub(crate) struct Node {
     pub(crate) online: bool,
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub(crate) last_seen: Option<OffsetDateTime>,
-    /// Why it is offline.
+    /// Why it is offline, or was before its present link.
     #[serde(default)]
     pub(crate) reason: Option<String>,
     /// The transport of its link.
@@ -106,6 +106,9 @@ pub(crate) struct Node {
     pub(crate) only_login: Option<String>,
     #[serde(default)]
     pub(crate) rtt_ms: Option<u32>,
+    /// Bytes on the wire since its link came up, in both directions.
+    #[serde(default)]
+    pub(crate) link_bytes: Option<u64>,
 }
 
 /// Body of an error.

@@ -1,8 +1,10 @@
 //! One target from source to a measured, stripped agent.
 
+mod claim;
+
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -12,6 +14,7 @@ use crate::shell::{check, root};
 use crate::target::Target;
 use crate::toolchain::Toolchain;
 use crate::{agent, cache, elf};
+use claim::Claim;
 
 /// Flags for every target. A panic stops at once and without a message: its text, the tables to
 /// unwind the stack and those to format every type are a quarter of the agent. Addresses are static,
@@ -34,8 +37,13 @@ const RUSTFLAGS: &[&str] = &[
 /// # Errors
 /// If the build fails or the result is not static. A budget is the caller's to judge.
 pub fn build(toolchain: &Toolchain, target: &Target) -> Result<Report> {
-    let linked = compile(toolchain, target)?;
+    let cache = cache::dir("build")?;
+    let outputs = cache.join(&target.triple).join("small");
+    let claim = Claim::new(&cache, &outputs, &root()?)?;
+    compile(toolchain, target, &cache)?;
+    let linked = outputs.join("tether-agent");
     let bytes = fs::read(&linked).with_context(|| linked.display().to_string())?;
+    drop(claim);
     elf::check_static(&bytes).with_context(|| linked.display().to_string())?;
     let place = agent::place(target);
     fs::create_dir_all(place.parent().context("no folder")?)?;
@@ -50,8 +58,7 @@ pub fn build(toolchain: &Toolchain, target: &Target) -> Result<Report> {
     })
 }
 
-fn compile(toolchain: &Toolchain, target: &Target) -> Result<PathBuf> {
-    let dir = cache::dir("build")?;
+fn compile(toolchain: &Toolchain, target: &Target, cache: &Path) -> Result<()> {
     let flags = RUSTFLAGS.iter().copied().map(str::to_owned);
     let flags: Vec<_> = flags.chain(target.rustflags.iter().cloned()).collect();
     let mut command = toolchain.zigbuild()?;
@@ -69,15 +76,14 @@ fn compile(toolchain: &Toolchain, target: &Target) -> Result<PathBuf> {
             "-Zbuild-std=std,panic_abort",
             "-Zbuild-std-features=optimize_for_size",
         ])
-        .env("CARGO_TARGET_DIR", &dir)
+        .env("CARGO_TARGET_DIR", cache)
         // The symbols say which crate weighs what; they are stripped after that.
         .env("CARGO_PROFILE_SMALL_STRIP", "none")
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     if !target.features.is_empty() {
         command.args(["--features", &target.features.join(",")]);
     }
-    check(&mut command)?;
-    Ok(dir.join(&target.triple).join("small/tether-agent"))
+    check(&mut command)
 }
 
 fn executable(path: &Path) -> Result<()> {

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-pub use rust::Rust;
+pub use rust::{Rust, nightly};
 
 /// A toolchain that is there.
 #[derive(Debug)]

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | [`message`] | frames, control messages, dials, joins: layout, limits, versions |
 //! | [`link`] | one agent's link to its cluster: connect, liveness, drain |
+//! | [`opening`] | what a TCP connection starts with |
 //! | [`keepalive`] | how long a link may be silent |
 //! | [`transport`] | QUIC or SSH |
 //! | [`backoff`] | when to try again |
@@ -25,6 +26,7 @@ pub mod identity;
 pub mod keepalive;
 pub mod link;
 pub mod message;
+pub mod opening;
 pub mod renewal;
 pub mod transport;
 

@@ -375,7 +375,9 @@ impl Link {
         self.next = Next::Waiting { until };
     }
 
-    const fn is_trying(&self) -> bool {
+    /// Whether the next connection is being made.
+    #[must_use]
+    pub const fn is_trying(&self) -> bool {
         !matches!(self.next, Next::None | Next::Waiting { .. })
     }
 

@@ -3,6 +3,7 @@
 mod bench;
 mod cross;
 mod demo;
+mod fuzz;
 mod hil;
 mod test;
 mod tools;
@@ -52,6 +53,11 @@ enum Command {
     /// Make what a board boots: kernel, root, data partition
     #[command(after_help = "Example:\n  cargo xtask image mipsel rootfs")]
     Image(hil::ImageOptions),
+    /// Look for bytes that a decoder of the protocol cannot stand
+    #[command(
+        after_help = "Examples:\n  cargo xtask fuzz --seconds 600\n  cargo xtask fuzz to_cluster link"
+    )]
+    Fuzz(fuzz::Options),
     /// Measure Tether beside OpenSSH, in one run
     #[command(after_help = "Example:\n  cargo xtask bench --json target/bench.json")]
     Bench {
@@ -95,6 +101,7 @@ fn run() -> Result<()> {
         Command::Cross(options) => cross::run(&options),
         Command::Hil(options) => hil::run(&options),
         Command::Image(options) => hil::image(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Bench {
             json,
             agent,

@@ -50,12 +50,27 @@ const CARGO: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Installs missing cargo tools.
+/// For fuzzing only.
+const FUZZER: &[(&str, &str, &str)] = &[("cargo-fuzz", "0.13.2", "builds and runs the fuzzer")];
+
+/// Installs missing cargo tools for the tests.
 ///
 /// # Errors
 /// If one is missing and cannot be installed.
 pub(crate) fn cargo_tools(install: bool) -> Result<()> {
-    for (name, version, why) in CARGO {
+    cargo_install(CARGO, install)
+}
+
+/// Installs the fuzzer, if it is missing.
+///
+/// # Errors
+/// If it cannot be installed.
+pub(crate) fn fuzzer(install: bool) -> Result<()> {
+    cargo_install(FUZZER, install)
+}
+
+fn cargo_install(tools: &[(&str, &str, &str)], install: bool) -> Result<()> {
+    for (name, version, why) in tools {
         if exists(name) {
             continue;
         }

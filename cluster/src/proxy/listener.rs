@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use protocol::ALPN_CLIENT;
+use protocol::opening::{Opening, opening};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -18,8 +19,6 @@ use super::ssh::SshProxy;
 use crate::auth::ca::peer::{Peer, identify};
 use crate::tunnel::stream::Stream;
 
-/// First byte of a TLS record that holds a ClientHello (RFC 8446 §5.1).
-const TLS_HANDSHAKE: u8 = 0x16;
 /// A TCP connection must say what it is, and finish its handshake, within this time.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// Wait after an accept that failed for lack of files or memory.
@@ -66,11 +65,12 @@ impl Front {
         tcp.set_nodelay(true)?;
         let mut first = [0];
         let peek = tokio::time::timeout(HANDSHAKE_DEADLINE, tcp.peek(&mut first));
-        anyhow::ensure!(peek.await.context("silent")?? == 1, "closed at once");
-        match first {
-            [TLS_HANDSHAKE] => self.tls(tcp, addr, place).await,
-            [b'S'] => self.ssh.serve(tcp, addr, place).await,
-            _ => anyhow::bail!("neither TLS nor SSH"),
+        let seen = peek.await.context("silent")??;
+        match opening(first.get(..seen).unwrap_or_default()) {
+            Opening::Tls => self.tls(tcp, addr, place).await,
+            Opening::Ssh => self.ssh.serve(tcp, addr, place).await,
+            Opening::Unknown => anyhow::bail!("neither TLS nor SSH"),
+            Opening::Unclear => anyhow::bail!("closed at once"),
         }
     }
 

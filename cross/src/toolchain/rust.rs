@@ -66,6 +66,20 @@ pub(super) fn ready(install: bool) -> Result<Rust> {
     )
 }
 
+/// The name of rustup's nightly, installed if missing: sanitizers need one.
+///
+/// # Errors
+/// If it cannot be had.
+pub fn nightly(install: bool) -> Result<&'static str> {
+    if rustup().is_none() {
+        if !install {
+            bail!("install it: rustup toolchain install {NIGHTLY} --profile minimal");
+        }
+        install_nightly()?;
+    }
+    Ok(NIGHTLY)
+}
+
 fn install_nightly() -> Result<()> {
     check(
         Command::new("rustup")

@@ -31,7 +31,7 @@ pub(crate) struct Options {
 /// If something is missing or a scenario fails.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let install = !options.no_install;
-    tools::cargo_tools(install)?;
+    tools::runner(install)?;
     cross::build_named(&boards(options.all)?, install)?;
     self::install(options.all, install)?;
     check(&mut cargo(&["build", "--workspace", "--locked"])?)?;

@@ -36,29 +36,35 @@ pub(crate) const BENCH: &[Tool<'_>] = &[
     ("/usr/sbin/sshd", "openssh-server", "the peer"),
 ];
 
-/// Cargo tools, with the version and why.
-const CARGO: &[(&str, &str, &str)] = &[
-    (
-        "cargo-nextest",
-        "0.9.143",
-        "runs the tests, each in a process of its own",
-    ),
-    (
-        "cargo-deny",
-        "0.20.2",
-        "checks licences, sources and duplicates of dependencies",
-    ),
-];
+/// A cargo tool, with the version and why.
+type CargoTool = (&'static str, &'static str, &'static str);
 
-/// For fuzzing only.
-const FUZZER: &[(&str, &str, &str)] = &[("cargo-fuzz", "0.13.2", "builds and runs the fuzzer")];
+const RUNNER: CargoTool = (
+    "cargo-nextest",
+    "0.9.143",
+    "runs the tests, each in a process of its own",
+);
+const DENY: CargoTool = (
+    "cargo-deny",
+    "0.20.2",
+    "checks licences, sources and duplicates of dependencies",
+);
+const FUZZER: CargoTool = ("cargo-fuzz", "0.13.2", "builds and runs the fuzzer");
 
-/// Installs missing cargo tools for the tests.
+/// Installs missing cargo tools for the whole test.
 ///
 /// # Errors
 /// If one is missing and cannot be installed.
 pub(crate) fn cargo_tools(install: bool) -> Result<()> {
-    cargo_install(CARGO, install)
+    cargo_install(&[RUNNER, DENY], install)
+}
+
+/// Installs what runs tests, if it is missing.
+///
+/// # Errors
+/// If it cannot be installed.
+pub(crate) fn runner(install: bool) -> Result<()> {
+    cargo_install(&[RUNNER], install)
 }
 
 /// Installs the fuzzer, if it is missing.
@@ -66,10 +72,10 @@ pub(crate) fn cargo_tools(install: bool) -> Result<()> {
 /// # Errors
 /// If it cannot be installed.
 pub(crate) fn fuzzer(install: bool) -> Result<()> {
-    cargo_install(FUZZER, install)
+    cargo_install(&[FUZZER], install)
 }
 
-fn cargo_install(tools: &[(&str, &str, &str)], install: bool) -> Result<()> {
+fn cargo_install(tools: &[CargoTool], install: bool) -> Result<()> {
     for (name, version, why) in tools {
         if exists(name) {
             continue;

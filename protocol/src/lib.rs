@@ -11,6 +11,7 @@
 //! | [`opening`] | what a TCP connection starts with |
 //! | [`keepalive`] | how long a link may be silent |
 //! | [`transport`] | QUIC or SSH |
+//! | [`appetite`] | whether a stream is bulk |
 //! | [`backoff`] | when to try again |
 //! | [`renewal`] | when a certificate is due for renewal |
 //! | [`clock`] | what time it is on a device without one |
@@ -19,6 +20,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod appetite;
 pub mod backoff;
 pub mod clock;
 pub mod error;

@@ -1,5 +1,6 @@
 //! The QUIC transport: one UDP socket and one connection per attempt.
 
+mod fair;
 mod fault;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -218,7 +219,7 @@ fn stream((writer, reader): (SendStream, RecvStream)) -> Stream {
     });
     Stream {
         reader: Box::new(reader),
-        writer: Box::new(writer),
+        writer: Box::new(fair::Fair::new(writer)),
         delivered,
     }
 }

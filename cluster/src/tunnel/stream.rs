@@ -5,9 +5,10 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use protocol::appetite::Appetite;
 use protocol::error::DecodeError;
 use protocol::message::frame::{HEADER, body_length};
 use protocol::message::{MAX_FRAME, Message, decode, encode};
@@ -31,7 +32,7 @@ impl Stream {
     pub fn quic(write: quinn::SendStream, read: quinn::RecvStream) -> Self {
         Self {
             read: ReadHalf::Quic(read),
-            write: WriteHalf::Quic(write),
+            write: WriteHalf::Quic(Fair::new(write)),
         }
     }
 
@@ -102,7 +103,7 @@ impl AsyncRead for ReadHalf {
 /// The sending half.
 pub enum WriteHalf {
     /// Chunks are queued as they are.
-    Quic(quinn::SendStream),
+    Quic(Fair),
     /// Chunks are written.
     Io(Box<dyn AsyncWrite + Send + Unpin>),
 }
@@ -114,7 +115,10 @@ impl WriteHalf {
     /// If the stream broke.
     pub async fn send(&mut self, bytes: Bytes) -> io::Result<()> {
         match self {
-            Self::Quic(stream) => Ok(stream.write_chunk(bytes).await?),
+            Self::Quic(fair) => {
+                fair.note(bytes.len());
+                Ok(fair.stream.write_chunk(bytes).await?)
+            }
             Self::Io(stream) => {
                 stream.write_all(&bytes).await?;
                 stream.flush().await
@@ -134,15 +138,44 @@ impl WriteHalf {
     pub async fn finish(&mut self) {
         match self {
             // A stream that is closed already needs no end.
-            Self::Quic(stream) => drop(stream.finish()),
+            Self::Quic(fair) => drop(fair.stream.finish()),
             Self::Io(stream) => drop(stream.shutdown().await),
         }
     }
 
     /// Waits until the peer has everything, or `limit` has passed.
     pub async fn delivered(&mut self, limit: Duration) {
-        if let Self::Quic(stream) = self {
-            tokio::time::timeout(limit, stream.stopped()).await.ok();
+        if let Self::Quic(fair) = self {
+            tokio::time::timeout(limit, fair.stream.stopped())
+                .await
+                .ok();
+        }
+    }
+}
+
+/// A stream that steps behind others while it sends in bulk.
+pub struct Fair {
+    stream: quinn::SendStream,
+    appetite: Appetite,
+    start: Instant,
+    behind: bool,
+}
+
+impl Fair {
+    fn new(stream: quinn::SendStream) -> Self {
+        Self {
+            stream,
+            appetite: Appetite::default(),
+            start: Instant::now(),
+            behind: false,
+        }
+    }
+
+    fn note(&mut self, bytes: usize) {
+        let bulk = self.appetite.sent(bytes, self.start.elapsed());
+        if std::mem::replace(&mut self.behind, bulk) != bulk {
+            // A stream that is closed already needs no place.
+            self.stream.set_priority(-i32::from(bulk)).ok();
         }
     }
 }

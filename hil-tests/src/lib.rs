@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`programs`] | where the built binaries are |
 //! | [`process`] | running a program: bounded, collected, ended with its owner |
-//! | [`net`] | network namespaces: a device behind NAT with no way in |
+//! | [`net`] | network namespaces: a device behind NAT with no way in; links that behave as told |
 //! | [`cluster`] | a cluster of one's own, with its agents and users |
 //! | [`terminal`] | a terminal with a person in front of it |
 //! | [`openssh`] | OpenSSH's ssh-agent |

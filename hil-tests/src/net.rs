@@ -4,6 +4,8 @@
 //!   host 10.213.N.1 ──veth── router (masquerades, forwards nothing inwards) ──veth── device 192.168.77.2
 //! ```
 //!
+//! [`emulator`] puts a device behind links that behave as told.
+//!
 //! Every name and address carries a number that is taken with a lock file, so that several runs
 //! live side by side; everything goes away with its owner.
 
@@ -14,6 +16,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::process::run;
+
+pub mod emulator;
 
 /// A router with NAT and one device behind it.
 pub struct Nat {

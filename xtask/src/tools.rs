@@ -18,6 +18,7 @@ pub(crate) const TEST: &[Tool<'_>] = &[
     ),
     ("iptables", "iptables", "those namespaces are behind NAT"),
     ("sysctl", "procps", "their routers forward packets"),
+    ("ping", "iputils-ping", "tests measure emulated links"),
     ("rsync", "rsync", "tests copy files through the tunnel"),
     ("tmux", "tmux", "tests drive a real terminal"),
     ("faketime", "faketime", "tests let certificates expire"),

@@ -1,0 +1,118 @@
+//! A network namespace, which goes away with all that runs in it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use anyhow::{Context, Result, anyhow};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::net::sh;
+use crate::process::run;
+
+pub(super) struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    /// Makes it; what a killed run has left under this name goes first.
+    pub(super) fn new(name: &str) -> Result<Self> {
+        let namespace = Self { name: name.into() };
+        namespace.remove();
+        sh(&format!("ip netns add {name}")).context("network namespaces cannot be made here")?;
+        sh(&format!("ip -n {name} link set lo up"))?;
+        if has_ipv6() {
+            // The kernel would send packets of its own.
+            for of in ["all", "default"] {
+                namespace.sysctl(&format!("net.ipv6.conf.{of}.disable_ipv6"), "1")?;
+            }
+        }
+        Ok(namespace)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name]).arg(program);
+        command
+    }
+
+    /// Runs this on a thread in the namespace; sockets that it makes stay there.
+    pub(super) fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let path = Path::new("/run/netns").join(&self.name);
+        let file = File::open(&path).with_context(|| path.display().to_string())?;
+        let enter = || {
+            setns(&file, CloneFlags::CLONE_NEWNET)?;
+            anyhow::Ok(work())
+        };
+        let done = thread::scope(|scope| scope.spawn(enter).join());
+        done.map_err(|_| anyhow!("panicked in {}", self.name))?
+    }
+
+    pub(super) fn sysctl(&self, key: &str, value: &str) -> Result<()> {
+        sh(&format!(
+            "ip netns exec {} sysctl -qw {key}={value}",
+            self.name
+        ))
+    }
+
+    /// What commands in it find as `/etc/resolv.conf`.
+    pub(super) fn use_nameserver(&self, resolv_conf: &str) -> Result<()> {
+        let dir = self.etc();
+        std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+        Ok(std::fs::write(dir.join("resolv.conf"), resolv_conf)?)
+    }
+
+    fn etc(&self) -> PathBuf {
+        Path::new("/etc/netns").join(&self.name)
+    }
+
+    fn remove(&self) {
+        // Each may be there or not.
+        let mut list = Command::new("ip");
+        let inside = run(list.args(["netns", "pids", &self.name]), b"");
+        let inside = inside.map_or(String::new(), |listed| listed.stdout);
+        for pid in inside.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+        }
+        sh(&format!("ip netns del {}", self.name)).ok();
+        std::fs::remove_dir_all(self.etc()).ok();
+        // Only if nobody else uses it.
+        std::fs::remove_dir("/etc/netns").ok();
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// Keeps the kernel from sending packets of its own from an interface of this namespace.
+pub(super) fn no_ipv6_here(interface: &str) -> Result<()> {
+    if has_ipv6() {
+        let path = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
+        std::fs::write(&path, "1").context(path)?;
+    }
+    Ok(())
+}
+
+/// Lets namespaces choose a congestion control that the kernel has, but does not offer to all.
+pub(super) fn allow_congestion_control(name: &str) -> Result<()> {
+    let path = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
+    let allowed = std::fs::read_to_string(path).context(path)?;
+    if allowed.split_whitespace().any(|one| one == name) {
+        return Ok(());
+    }
+    std::fs::write(path, format!("{} {name}", allowed.trim())).context(path)
+}
+
+fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
+}

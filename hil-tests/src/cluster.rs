@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::net::Nat;
+use crate::net::Network;
 use crate::process::{Daemon, Finished, poll, run};
 use crate::programs;
 
@@ -223,8 +223,8 @@ impl Cluster {
 
     /// `host:port` as seen from behind a router.
     #[must_use]
-    pub fn addr_from(&self, nat: Option<&Nat>) -> String {
-        let host = nat.map_or(self.host.clone(), Nat::host_addr);
+    pub fn addr_from(&self, network: Option<&Network>) -> String {
+        let host = network.map_or(self.host.clone(), Network::host_addr);
         format!("{host}:{}", self.port)
     }
 

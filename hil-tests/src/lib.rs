@@ -6,6 +6,7 @@
 //! | [`process`] | running a program: bounded, collected, ended with its owner |
 //! | [`net`] | network namespaces: a device behind NAT with no way in; links that behave as told |
 //! | [`cluster`] | a cluster of one's own, with its agents and users |
+//! | [`scene`] | a device behind emulated links, its cluster and somebody who uses it |
 //! | [`terminal`] | a terminal with a person in front of it |
 //! | [`openssh`] | OpenSSH's ssh-agent |
 //! | [`device`] | boards: emulated ones, and those on a bench |
@@ -22,6 +23,7 @@ pub mod net;
 pub mod openssh;
 pub mod process;
 pub mod programs;
+pub mod scene;
 pub mod swarm;
 pub mod terminal;
 pub mod trials;

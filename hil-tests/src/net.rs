@@ -4,20 +4,69 @@
 //!   host 10.213.N.1 ──veth── router (masquerades, forwards nothing inwards) ──veth── device 192.168.77.2
 //! ```
 //!
-//! [`emulator`] puts a device behind links that behave as told.
+//! [`emulator`] puts a device behind links that behave as told; [`dns`], [`proxy`] and [`portal`] are
+//! servers that it may find there.
 //!
 //! Every name and address carries a number that is taken with a lock file, so that several runs
 //! live side by side; everything goes away with its owner.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::process::run;
 
+pub mod dns;
 pub mod emulator;
+pub mod portal;
+pub mod proxy;
+mod server;
+
+use emulator::Emulator;
+
+/// What a machine is behind.
+#[derive(Clone)]
+pub enum Network {
+    /// A router that masquerades.
+    Nat(Arc<Nat>),
+    /// Emulated links.
+    Links(Arc<Emulator>),
+}
+
+impl Network {
+    /// This machine's address, as seen from there.
+    #[must_use]
+    pub fn host_addr(&self) -> String {
+        match self {
+            Self::Nat(nat) => nat.host_addr(),
+            Self::Links(emulator) => emulator.host_addr(),
+        }
+    }
+
+    /// A command that runs there.
+    #[must_use]
+    pub fn command(&self, program: &Path) -> Command {
+        match self {
+            Self::Nat(nat) => nat.command(program),
+            Self::Links(emulator) => emulator.command(program),
+        }
+    }
+}
+
+impl From<Nat> for Network {
+    fn from(nat: Nat) -> Self {
+        Self::Nat(Arc::new(nat))
+    }
+}
+
+impl From<&Arc<Emulator>> for Network {
+    fn from(emulator: &Arc<Emulator>) -> Self {
+        Self::Links(Arc::clone(emulator))
+    }
+}
 
 /// A router with NAT and one device behind it.
 pub struct Nat {
@@ -62,7 +111,7 @@ impl Nat {
 
     /// A command that runs on the device.
     #[must_use]
-    pub fn command(&self, program: &std::path::Path) -> Command {
+    pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.device()]).arg(program);
         command

@@ -104,7 +104,7 @@ fn a_device_behind_nat_with_no_way_in_is_reached() {
     let mut cluster = Cluster::start(dir.path(), "127.0.0.1").unwrap();
     cluster.use_plain_accounts().unwrap();
     cluster.add_user("operator", "access", &me()).unwrap();
-    let _agent = cluster.agent("gateway-1", "", Some(nat)).unwrap();
+    let _agent = cluster.agent("gateway-1", "", Some(nat.into())).unwrap();
     let operator = cluster.logged_in("operator").unwrap();
     let target = format!("{}@gateway-1", me());
     let addresses = operator

@@ -32,14 +32,14 @@ impl Scene {
     }
 
     /// With the user behind a router.
-    fn behind(nat: Option<Nat>) -> Self {
+    fn behind(network: Option<Nat>) -> Self {
         let (dir, cluster) = Cluster::with_clock("+0").unwrap();
         let logins = format!("{},ann-is-not-here", me());
         cluster.add_user("operator", "access", &logins).unwrap();
         let agent = cluster.agent("gateway-1", "", None).unwrap();
         let mut operator = cluster.person("operator");
-        if let Some(nat) = nat {
-            operator.move_behind(nat);
+        if let Some(network) = network {
+            operator.move_behind(network);
         }
         operator.login(&cluster, PASSWORD).unwrap().ok().unwrap();
         Self {

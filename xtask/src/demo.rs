@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use hil_tests::cluster::{Agent, Cluster, PASSWORD, Person};
-use hil_tests::net::Nat;
+use hil_tests::net::{Nat, Network};
 use hil_tests::process::{Finished, INTERRUPTED, run as run_to_end};
 
 use crate::tools;
@@ -59,7 +59,7 @@ impl Demo {
                 )),
                 Err(e) => say(&format!("{name}: as a plain process, since {e:#}")),
             }
-            agents.push(cluster.agent(name, labels, nat.ok())?);
+            agents.push(cluster.agent(name, labels, nat.ok().map(Network::from))?);
         }
         let operator = cluster.person("operator");
         Ok(Self {

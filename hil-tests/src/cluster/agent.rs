@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::User;
 
 use super::{Accounts, Cluster, READY, text};
-use crate::net::Nat;
+use crate::net::Network;
 use crate::process::{Daemon, Finished, poll, run};
 use crate::programs;
 
@@ -18,7 +18,7 @@ pub struct Agent {
     name: String,
     dir: PathBuf,
     program: PathBuf,
-    nat: Option<Nat>,
+    network: Option<Network>,
     daemon: Option<Daemon>,
     accounts: Option<Accounts>,
     user: Option<User>,
@@ -29,8 +29,8 @@ impl Cluster {
     ///
     /// # Errors
     /// If any of that fails.
-    pub fn agent(&self, name: &str, labels: &str, nat: Option<Nat>) -> Result<Agent> {
-        let mut agent = self.joined_agent(name, labels, nat)?;
+    pub fn agent(&self, name: &str, labels: &str, network: Option<Network>) -> Result<Agent> {
+        let mut agent = self.joined_agent(name, labels, network)?;
         agent.start()?;
         self.wait_online(name, true)?;
         Ok(agent)
@@ -40,8 +40,13 @@ impl Cluster {
     ///
     /// # Errors
     /// If it cannot join.
-    pub fn joined_agent(&self, name: &str, labels: &str, nat: Option<Nat>) -> Result<Agent> {
-        let agent = self.device(name, nat)?;
+    pub fn joined_agent(
+        &self,
+        name: &str,
+        labels: &str,
+        network: Option<Network>,
+    ) -> Result<Agent> {
+        let agent = self.device(name, network)?;
         self.admit(&agent, labels)?;
         Ok(agent)
     }
@@ -50,7 +55,7 @@ impl Cluster {
     ///
     /// # Errors
     /// If its folder cannot be made.
-    pub fn device(&self, name: &str, nat: Option<Nat>) -> Result<Agent> {
+    pub fn device(&self, name: &str, network: Option<Network>) -> Result<Agent> {
         let dir = self.dir.join(format!("agent-{name}"));
         std::fs::create_dir_all(&dir)?;
         std::fs::write(dir.join("agent.toml"), "")?;
@@ -58,7 +63,7 @@ impl Cluster {
             name: name.into(),
             dir,
             program: programs::in_dir(&self.bin, "tether-agent")?,
-            nat,
+            network,
             daemon: None,
             accounts: self.accounts.clone(),
             user: None,
@@ -111,7 +116,7 @@ impl Agent {
         pin: &str,
         more: &[&str],
     ) -> Result<Finished> {
-        let addr = cluster.addr_from(self.nat.as_ref());
+        let addr = cluster.addr_from(self.network.as_ref());
         let args = ["join", "--cluster", &addr, "--ca-pin", pin];
         let named = ["--node-name", &self.name, "--token-file", "-"];
         self.run(&[&args[..], &named, more].concat(), token.as_bytes())
@@ -178,8 +183,8 @@ impl Agent {
 
     /// The network it is in, if it has one of its own.
     #[must_use]
-    pub fn nat(&self) -> Option<&Nat> {
-        self.nat.as_ref()
+    pub fn network(&self) -> Option<&Network> {
+        self.network.as_ref()
     }
 
     /// Runs `tether-agent` on this device.
@@ -215,8 +220,8 @@ impl Agent {
         let program = OsString::from(&self.program);
         let mut words = before.unwrap_or_default().into_iter().chain([program]);
         let first = PathBuf::from(words.next().context("no program")?);
-        let mut command = match &self.nat {
-            Some(nat) => nat.command(&first),
+        let mut command = match &self.network {
+            Some(network) => network.command(&first),
             None => Command::new(first),
         };
         command

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::{Cluster, PASSWORD};
-use crate::net::Nat;
+use crate::net::Network;
 use crate::openssh::SshAgent;
 use crate::process::{Finished, run};
 use crate::programs;
@@ -18,7 +18,7 @@ pub struct Person {
     /// Where `tsh` keeps its things.
     pub home: PathBuf,
     bin: PathBuf,
-    nat: Option<Nat>,
+    network: Option<Network>,
     ssh_agent: Option<PathBuf>,
 }
 
@@ -30,7 +30,7 @@ impl Cluster {
             name: name.into(),
             home: self.dir.join(format!("home-{name}")),
             bin: self.bin.clone(),
-            nat: None,
+            network: None,
             ssh_agent: None,
         }
     }
@@ -48,8 +48,8 @@ impl Cluster {
 
 impl Person {
     /// Sits behind a router from now on.
-    pub fn move_behind(&mut self, nat: Nat) {
-        self.nat = Some(nat);
+    pub fn move_behind(&mut self, network: impl Into<Network>) {
+        self.network = Some(network.into());
     }
 
     /// Has a running ssh-agent from now on.
@@ -60,8 +60,8 @@ impl Person {
     /// Any program, where and as this person would run it.
     #[must_use]
     pub fn program(&self, program: &Path) -> Command {
-        let mut command = match &self.nat {
-            Some(nat) => nat.command(program),
+        let mut command = match &self.network {
+            Some(network) => network.command(program),
             None => Command::new(program),
         };
         command.env("TSH_HOME", &self.home);
@@ -118,7 +118,7 @@ impl Person {
     /// # Errors
     /// If `tsh` cannot be run.
     pub fn login_with(&self, cluster: &Cluster, password: &str, more: &[&str]) -> Result<Finished> {
-        let addr = cluster.addr_from(self.nat.as_ref());
+        let addr = cluster.addr_from(self.network.as_ref());
         let args = ["login", "--proxy", &addr, "--user", &self.name];
         let from = ["--password-file", "-"];
         self.tsh_with(&[&args[..], &from, more].concat(), password.as_bytes())

@@ -43,6 +43,7 @@ macro_rules! emulator {
 mod device;
 mod nat;
 mod shape;
+mod world;
 
 /// A UDP socket on the device and one in the world.
 struct Sockets {

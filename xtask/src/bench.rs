@@ -4,7 +4,9 @@
 //! reverse tunnel that the device's `ssh -R` holds to a gateway's `sshd`. Measurements of both
 //! sides alternate, so that a busy moment of the machine hits both; the median counts. Nothing is
 //! asserted: the figures are printed with their ratio, and written as JSON if asked.
+//! `--links` compares what becomes of both over [bad links](links) instead.
 
+mod links;
 mod openssh;
 mod proc;
 mod tether;
@@ -13,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use clap::Args;
 use serde_json::json;
 
 use crate::tools;
@@ -26,15 +29,29 @@ const BULK: u64 = 256 << 20;
 const GIB: f64 = (1u64 << 30) as f64;
 
 /// What to measure.
+#[derive(Args)]
 pub(crate) struct Options {
-    /// Where to write figures.
-    pub(crate) json: Option<PathBuf>,
-    /// An agent built elsewhere.
-    pub(crate) agent: Option<PathBuf>,
-    /// Runs of each measurement.
-    pub(crate) runs: usize,
-    /// Simulated agents.
-    pub(crate) swarm: usize,
+    /// Write every figure to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// An agent built elsewhere, for example a static one
+    #[arg(long, value_name = "FILE")]
+    agent: Option<PathBuf>,
+    /// Runs of each measurement; the median counts
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Simulated agents for the cluster's memory
+    #[arg(long, default_value_t = 1000)]
+    swarm: usize,
+    /// Links that are cut, move, are slow or idle, beside autossh; about half an hour
+    #[arg(long)]
+    links: bool,
+    /// With --links: a cut of ten minutes, more patience with the peer, a longer idle time
+    #[arg(long, requires = "links")]
+    long: bool,
+    /// With --links: only measurements whose name contains this
+    #[arg(long, requires = "links", value_name = "NAME")]
+    only: Option<String>,
 }
 
 /// One side of the comparison.
@@ -64,6 +81,32 @@ struct Figure {
 /// If a side cannot be set up or a run fails.
 pub(crate) fn run(options: &Options) -> Result<()> {
     ::cross::tools::packages(tools::BENCH, true)?;
+    if options.links {
+        return links::run(options);
+    }
+    let bin = programs(options)?;
+    let dir = tempfile::tempdir()?;
+    let bulk = dir.path().join("bulk");
+    write_bulk(&bulk)?;
+    let ours = Tether::start(&dir.path().join("tether"), &bin)?;
+    let peer = OpenSsh::start(&dir.path().join("openssh"), ours.accounts())?;
+    let mut figures = Vec::new();
+    set_up(options, &ours, &peer, &mut figures)?;
+    throughput(options, &ours, &peer, &bulk, &mut figures)?;
+    memory(&ours, &peer, &mut figures)?;
+    figures.push(figure(
+        "size of the device's programs",
+        "KiB",
+        kib(ours.size()?),
+        Some(kib(peer.size()?)),
+    ));
+    drop(peer);
+    swarm(options, &ours, &mut figures)?;
+    report(options, &figures)
+}
+
+/// Builds the programs as they ship; gives their folder.
+fn programs(options: &Options) -> Result<PathBuf> {
     check(&mut cargo(&[
         "build",
         "--release",
@@ -89,24 +132,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     };
     std::fs::copy(&agent, bin.join("tether-agent")).with_context(|| agent.display().to_string())?;
-    let dir = tempfile::tempdir()?;
-    let bulk = dir.path().join("bulk");
-    write_bulk(&bulk)?;
-    let ours = Tether::start(&dir.path().join("tether"), &bin)?;
-    let peer = OpenSsh::start(&dir.path().join("openssh"), ours.accounts())?;
-    let mut figures = Vec::new();
-    set_up(options, &ours, &peer, &mut figures)?;
-    throughput(options, &ours, &peer, &bulk, &mut figures)?;
-    memory(&ours, &peer, &mut figures)?;
-    figures.push(figure(
-        "size of the device's programs",
-        "KiB",
-        kib(ours.size()?),
-        Some(kib(peer.size()?)),
-    ));
-    drop(peer);
-    swarm(options, &ours, &mut figures)?;
-    report(options, &figures)
+    Ok(bin)
 }
 
 fn set_up(

@@ -8,7 +8,6 @@ mod hil;
 mod test;
 mod tools;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -59,21 +58,10 @@ enum Command {
     )]
     Fuzz(fuzz::Options),
     /// Measure Tether beside OpenSSH, in one run
-    #[command(after_help = "Example:\n  cargo xtask bench --json target/bench.json")]
-    Bench {
-        /// Write every figure to this file
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
-        /// An agent built elsewhere, for example a static one
-        #[arg(long, value_name = "FILE")]
-        agent: Option<PathBuf>,
-        /// Runs of each measurement; the median counts
-        #[arg(long, default_value_t = 5)]
-        runs: usize,
-        /// Simulated agents for the cluster's memory
-        #[arg(long, default_value_t = 1000)]
-        swarm: usize,
-    },
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench --json target/bench.json\n  cargo xtask bench --links"
+    )]
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -102,16 +90,6 @@ fn run() -> Result<()> {
         Command::Hil(options) => hil::run(&options),
         Command::Image(options) => hil::image(&options),
         Command::Fuzz(options) => fuzz::run(&options),
-        Command::Bench {
-            json,
-            agent,
-            runs,
-            swarm,
-        } => bench::run(&bench::Options {
-            json,
-            agent,
-            runs,
-            swarm,
-        }),
+        Command::Bench(options) => bench::run(&options),
     }
 }

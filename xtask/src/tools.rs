@@ -35,6 +35,13 @@ pub(crate) const DEMO: &[Tool<'_>] = &[
 pub(crate) const BENCH: &[Tool<'_>] = &[
     ("ssh", "openssh-client", "the peer"),
     ("/usr/sbin/sshd", "openssh-server", "the peer"),
+    (
+        "autossh",
+        "autossh",
+        "keeps the peer's tunnel over bad links",
+    ),
+    ("ip", "iproute2", "emulated links have a device's namespace"),
+    ("sysctl", "procps", "it has TCP as devices have it"),
 ];
 
 /// A cargo tool, with the version and why.

@@ -26,25 +26,13 @@ pub(super) struct OpenSsh {
 
 impl OpenSsh {
     pub(super) fn start(dir: &Path, accounts: Option<&Accounts>) -> Result<Self> {
-        std::fs::create_dir_all(dir)?;
-        // sshd's own folder for privilege separation, which its service unit would make.
-        std::fs::create_dir_all("/run/sshd").ok();
-        for key in ["client", "host"] {
-            let path = dir.join(key);
-            run(
-                Command::new("ssh-keygen")
-                    .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-                    .arg(path),
-                b"",
-            )?
-            .ok()?;
-        }
-        std::fs::copy(dir.join("client.pub"), dir.join("authorized_keys"))?;
+        prepare(dir)?;
         let ports = [free_port()?, free_port()?, free_port()?];
         let [gateway_port, device_port, tunnel_port] = ports;
-        let config = write_client_config(dir, gateway_port, tunnel_port)?;
-        let mut gateway = sshd(dir, "gateway", gateway_port, None)?;
-        let mut device = sshd(dir, "device", device_port, accounts)?;
+        let config = write_client_config(dir, "127.0.0.1", gateway_port, tunnel_port)?;
+        let here = |port| format!("127.0.0.1:{port}");
+        let mut gateway = start(sshd(dir, "gateway", &here(gateway_port), None)?)?;
+        let mut device = start(sshd(dir, "device", &here(device_port), accounts)?)?;
         for (daemon, port) in [(&mut gateway, gateway_port), (&mut device, device_port)] {
             daemon.wait_until("sshd", READY, || {
                 TcpStream::connect(("127.0.0.1", port)).ok()
@@ -121,32 +109,70 @@ pub(super) fn to_end(command: &mut Command, stdin: &str, stdout: &str) -> Result
     Ok(())
 }
 
-fn sshd(dir: &Path, name: &str, port: u16, accounts: Option<&Accounts>) -> Result<Daemon> {
+/// Makes the keys that everybody uses.
+pub(super) fn prepare(dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir)?;
+    // sshd's own folder for privilege separation, which its service unit would make.
+    std::fs::create_dir_all("/run/sshd").ok();
+    for key in ["client", "host"] {
+        let mut make = Command::new("ssh-keygen");
+        make.args(["-q", "-t", "ed25519", "-N", "", "-f"]);
+        run(make.arg(dir.join(key)), b"")?.ok()?;
+    }
+    std::fs::copy(dir.join("client.pub"), dir.join("authorized_keys"))?;
+    Ok(())
+}
+
+/// A program with its arguments, and where its output goes.
+pub(super) struct Server {
+    pub(super) words: Vec<OsString>,
+    pub(super) log: PathBuf,
+}
+
+/// A server at this address, such as `127.0.0.1:22`.
+pub(super) fn sshd(
+    dir: &Path,
+    name: &str,
+    addr: &str,
+    accounts: Option<&Accounts>,
+) -> Result<Server> {
     let path = dir.join(format!("{name}.conf"));
     let dir_shown = dir.display();
     let lines = format!(
-        "Port {port}\nListenAddress 127.0.0.1\nHostKey {dir_shown}/host\nAuthorizedKeysFile {dir_shown}/authorized_keys\n\
-         PidFile none\nStrictModes no\nUsePAM no\nPermitRootLogin yes\nMaxStartups 100\nUseDNS no\n"
+        "ListenAddress {addr}\nHostKey {dir_shown}/host\nAuthorizedKeysFile {dir_shown}/authorized_keys\n\
+         PidFile none\nStrictModes no\nUsePAM no\nPermitRootLogin yes\nMaxStartups 100\nUseDNS no\n\
+         ClientAliveInterval 30\nClientAliveCountMax 3\n"
     );
     std::fs::write(&path, lines)?;
     let mut words = accounts.map_or_else(Vec::new, |accounts| accounts.before(None));
     words.extend([SSHD, "-D", "-e", "-f"].map(OsString::from));
     words.push(path.into());
-    let (program, arguments) = words.split_first().context("nothing to start")?;
-    Daemon::start(
-        Command::new(program).args(arguments),
-        &dir.join(format!("{name}.log")),
-    )
+    Ok(Server {
+        words,
+        log: dir.join(format!("{name}.log")),
+    })
 }
 
-fn write_client_config(dir: &Path, gateway_port: u16, tunnel_port: u16) -> Result<PathBuf> {
+fn start(server: Server) -> Result<Daemon> {
+    let (program, arguments) = server.words.split_first().context("nothing to start")?;
+    Daemon::start(Command::new(program).args(arguments), &server.log)
+}
+
+/// Writes how to get to a gateway, and through its end of the tunnel to the device.
+pub(super) fn write_client_config(
+    dir: &Path,
+    gateway: &str,
+    gateway_port: u16,
+    tunnel_port: u16,
+) -> Result<PathBuf> {
     let host = std::fs::read_to_string(dir.join("host.pub"))?;
     std::fs::write(dir.join("known_hosts"), format!("* {host}"))?;
-    let path = dir.join("client.conf");
+    let path = dir.join(format!("{gateway}.conf"));
     let shown = dir.display();
     let me = hil_tests::cluster::me();
     let lines = format!(
-        "Host gateway\n  Port {gateway_port}\nHost device\n  Port {tunnel_port}\nHost *\n  HostName 127.0.0.1\n  User {me}\n\
+        "Host gateway\n  HostName {gateway}\n  Port {gateway_port}\n\
+         Host device\n  HostName 127.0.0.1\n  Port {tunnel_port}\nHost *\n  User {me}\n\
          \x20 IdentityFile {shown}/client\n  IdentitiesOnly yes\n  UserKnownHostsFile {shown}/known_hosts\n\
          \x20 GlobalKnownHostsFile /dev/null\n  BatchMode yes\n  LogLevel ERROR\n"
     );
@@ -154,6 +180,6 @@ fn write_client_config(dir: &Path, gateway_port: u16, tunnel_port: u16) -> Resul
     Ok(path)
 }
 
-fn free_port() -> Result<u16> {
+pub(super) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -1,0 +1,95 @@
+//! One link under load: bulk from the device, and lines that are echoed by it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Side, wait};
+
+/// Until the sender has found its rate.
+const WARM_UP: Duration = Duration::from_secs(10);
+const TIME: Duration = Duration::from_secs(60);
+/// Between an echo and the next line.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What was seen.
+pub(super) struct Loaded {
+    /// Bulk, in Mbit/s.
+    pub(super) rate: f64,
+    /// Each line's way there and back, in ms, shortest first.
+    pub(super) echoes: Vec<f64>,
+}
+
+impl Loaded {
+    /// The echo that this share of them was no longer than.
+    pub(super) fn quantile(&self, share: f64) -> f64 {
+        let at = (self.echoes.len() as f64 * share) as usize;
+        let last = self.echoes.last();
+        *self.echoes.get(at).or(last).unwrap_or(&f64::NAN)
+    }
+}
+
+/// Ends its program.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+pub(super) fn measure(side: &dyn Side) -> Result<Loaded> {
+    let (mut typist, mut keys, mut screen) = start(side, "cat")?;
+    echo(&mut keys, &mut screen).context("no echo")?;
+    let (bulk, _, mut bytes) = start(side, "cat /dev/urandom")?;
+    let received = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut buffer = vec![0; 1 << 16];
+            while let Ok(read @ 1..) = bytes.read(&mut buffer) {
+                received.fetch_add(read as u64, Ordering::Relaxed);
+            }
+        });
+        let seen = scope.spawn(|| {
+            wait(WARM_UP);
+            let (start, before) = (Instant::now(), received.load(Ordering::Relaxed));
+            let mut echoes = Vec::new();
+            while start.elapsed() < TIME {
+                echoes.push(echo(&mut keys, &mut screen)?.as_secs_f64() * 1000.0);
+                wait(PAUSE);
+            }
+            let bytes = received.load(Ordering::Relaxed) - before;
+            let rate = bytes as f64 * 8e-6 / start.elapsed().as_secs_f64();
+            echoes.sort_by(f64::total_cmp);
+            anyhow::Ok(Loaded { rate, echoes })
+        });
+        // An echo that never comes is one that took very long.
+        let end = WARM_UP + TIME * 3;
+        hil_tests::process::poll(end, || seen.is_finished().then_some(()));
+        drop(bulk);
+        typist.0.kill()?;
+        let seen = seen.join().map_err(|_| anyhow::anyhow!("panicked"))?;
+        seen.context("a line was not echoed")
+    })
+}
+
+fn start(side: &dyn Side, command: &str) -> Result<(Running, ChildStdin, BufReader<ChildStdout>)> {
+    let mut client = side.client(command)?;
+    client.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut running = Running(client.spawn()?);
+    let input = running.0.stdin.take().context("no input")?;
+    let output = running.0.stdout.take().context("no output")?;
+    Ok((running, input, BufReader::new(output)))
+}
+
+fn echo(keys: &mut ChildStdin, screen: &mut impl BufRead) -> Result<Duration> {
+    let start = Instant::now();
+    keys.write_all(b"x\n")?;
+    let mut line = String::new();
+    ensure!(screen.read_line(&mut line)? > 0, "the session has ended");
+    Ok(start.elapsed())
+}

@@ -1,0 +1,54 @@
+//! Our side: an agent behind the links, a cluster and `tsh` in the world.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use anyhow::Result;
+use hil_tests::cluster::{Accounts, Agent, Cluster, Person, me};
+use hil_tests::net::Network;
+use hil_tests::net::emulator::Emulator;
+
+use super::Side;
+
+pub(super) struct Ours {
+    _agent: Agent,
+    cluster: Cluster,
+    operator: Person,
+}
+
+impl Ours {
+    pub(super) fn start(dir: &Path, bin: &Path, links: &Arc<Emulator>) -> Result<Self> {
+        let mut cluster = Cluster::start_with(dir, "127.0.0.1", bin)?;
+        cluster.use_plain_accounts()?;
+        cluster.add_user("operator", "access", &me())?;
+        let agent = cluster.agent("gateway-1", "", Some(Network::from(links)))?;
+        let operator = cluster.logged_in("operator")?;
+        Ok(Self {
+            _agent: agent,
+            cluster,
+            operator,
+        })
+    }
+
+    /// The OS users that both sides have.
+    pub(super) fn accounts(&self) -> Option<&Accounts> {
+        self.cluster.accounts().ok()
+    }
+}
+
+impl Side for Ours {
+    fn name(&self) -> &'static str {
+        "Tether"
+    }
+
+    fn client(&self, command: &str) -> Result<Command> {
+        let mut tsh = self.operator.command()?;
+        tsh.args(["ssh", &format!("{}@gateway-1", me()), command]);
+        Ok(tsh)
+    }
+
+    fn port(&self) -> u16 {
+        self.cluster.port()
+    }
+}

@@ -1,7 +1,7 @@
-//! The shells around [`protocol::clock`]: the system's clocks, rustls, and how times are written.
+//! The shells around [`protocol::clock`]: the process's clocks, rustls, and how times are written.
 
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
@@ -13,12 +13,7 @@ pub(crate) const BUILT: Duration = match u64::from_str_radix(env!("TETHER_BUILD_
     Err(_) => Duration::ZERO,
 };
 
-/// The system's wall clock since the Unix epoch; zero on a device that believes in 1969.
-pub(crate) fn system() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-}
+pub(crate) use crate::sys::clock::{follow, now, since_boot, system};
 
 /// Time since the agent's start. It never jumps.
 #[derive(Debug, Clone, Copy)]

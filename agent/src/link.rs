@@ -39,7 +39,7 @@ use protocol::transport::{Kind, Policy};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use crate::clock::Monotonic;
+use crate::clock::{self, Monotonic};
 use crate::labels::Labels;
 use crate::machine::Machine;
 use crate::node::Node;
@@ -106,6 +106,7 @@ impl Runner {
             inputs,
             monotonic,
         } = start;
+        clock::follow(node.clock());
         let config = Config {
             seed: crate::machine::seed(),
             policy: Policy::Only(Kind::Quic),

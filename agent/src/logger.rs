@@ -19,7 +19,7 @@ impl Log for Stderr {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            let time = clock::Utc(clock::system());
+            let time = clock::Utc(clock::now());
             output::complain(&format!("{time} {:<5} {}\n", record.level(), record.args()));
         }
     }

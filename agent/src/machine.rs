@@ -62,7 +62,7 @@ pub(crate) fn seed() -> u64 {
     let mut bytes = [0; 8];
     match ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes) {
         Ok(()) => u64::from_ne_bytes(bytes),
-        Err(_) => Duration::as_nanos(&crate::clock::system())
+        Err(_) => Duration::as_nanos(&crate::clock::now())
             .try_into()
             .unwrap_or(0),
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use protocol::clock::Clock;
 
-use crate::clock::{self, Monotonic};
+use crate::clock;
 use crate::ssh;
 use crate::state::DataDir;
 use crate::state::key::DeviceKey;
@@ -23,38 +23,36 @@ pub(crate) struct Node {
     pub(crate) key: Arc<DeviceKey>,
     pub(crate) membership: Membership,
     clock: Clock,
-    monotonic: Monotonic,
     unsaved: Option<String>,
 }
 
 impl Node {
-    pub(crate) fn new(
-        dir: DataDir,
-        key: DeviceKey,
-        membership: Membership,
-        monotonic: Monotonic,
-    ) -> Self {
+    pub(crate) fn new(dir: DataDir, key: DeviceKey, membership: Membership) -> Self {
         let clock = Clock::new(clock::BUILT.max(membership.time));
         Self {
             dir,
             key: Arc::new(key),
             membership,
             clock,
-            monotonic,
             unsaved: None,
         }
     }
 
     /// Time since the Unix epoch, by the clock rule.
     pub(crate) fn now(&self) -> Duration {
-        self.clock.now(clock::system(), self.monotonic.now())
+        self.clock.now(clock::system(), clock::since_boot())
     }
 
-    /// Takes the cluster's time.
+    /// The clock rule, for the process to follow.
+    pub(crate) const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Takes the cluster's time. It is written at most once a day, to spare flash.
     pub(crate) fn learn_time(&mut self, seconds: u64) {
-        let now = self.monotonic.now();
+        let now = clock::since_boot();
         self.clock.learn(Duration::from_secs(seconds), now);
-        if self.clock.floor_to_store(now).is_some() {
+        if self.clock.is_outdated(self.membership.time, now) {
             self.save();
         }
     }
@@ -87,16 +85,15 @@ impl Node {
 
     /// Takes what the cluster gave when the node came back to it.
     pub(crate) fn come_back(&mut self, given: Membership) {
-        let time = given.time.as_secs();
+        self.clock.learn(given.time, clock::since_boot());
         self.membership = given;
         self.save();
-        self.learn_time(time);
     }
 
     /// Writes the state. Its time is the clock's floor after the next start.
     pub(crate) fn save(&mut self) {
-        let told = self.clock.now(Duration::ZERO, self.monotonic.now());
-        self.membership.time = self.membership.time.max(told);
+        let told = self.clock.told(clock::since_boot());
+        self.membership.time = told.unwrap_or(self.membership.time);
         let saved = self.dir.store_membership(&self.membership);
         let problem = saved.err().map(|error| format!("{error:#}"));
         match (&self.unsaved, &problem) {
@@ -170,12 +167,7 @@ pub(crate) mod tests {
     pub(crate) fn node(folder: &tempfile::TempDir) -> Node {
         let key = DeviceKey::generate().unwrap();
         let membership = given(&Ca::new("lab"), &key);
-        Node::new(
-            DataDir::new(folder.path().into()),
-            key,
-            membership,
-            Monotonic::start(),
-        )
+        Node::new(DataDir::new(folder.path().into()), key, membership)
     }
 
     #[tokio::test]
@@ -240,9 +232,42 @@ pub(crate) mod tests {
             DataDir::new(folder.path().into()),
             DeviceKey::generate().unwrap(),
             stored,
-            Monotonic::start(),
         );
         assert!(next.now().as_secs() >= future);
+    }
+
+    #[test]
+    fn the_clusters_time_is_written_once_a_day() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut node = node(&folder);
+        let state = folder.path().join("node.state");
+        // Each write makes a new file.
+        let written = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&state).unwrap());
+        let told = clock::system().as_secs();
+        node.learn_time(told);
+        let first = written();
+        let keep = std::fs::File::open(&state).unwrap();
+        for later in [60, 3600, 86_000] {
+            node.learn_time(told + later);
+        }
+        assert_eq!(written(), first);
+        node.learn_time(told + 86_460);
+        assert_ne!(written(), first);
+        drop(keep);
+    }
+
+    #[test]
+    fn new_certificates_and_their_time_are_one_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut node = node(&folder);
+        let mut given = node.membership.clone();
+        given.time = clock::system() + Duration::from_secs(86_400 * 30);
+        node.come_back(given.clone());
+        let state = folder.path().join("node.state");
+        std::fs::remove_file(&state).unwrap();
+        node.learn_time(given.time.as_secs());
+        assert!(!state.exists());
+        assert!(node.now() >= given.time);
     }
 
     #[tokio::test]

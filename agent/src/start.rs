@@ -98,7 +98,7 @@ async fn hold(
     let machine = Machine::look();
     greet(&machine);
     let node = match joined {
-        Some((key, membership)) => Node::new(dir, key, membership, monotonic),
+        Some((key, membership)) => Node::new(dir, key, membership),
         None => match enrol(&config, &dir, &mut queue, monotonic).await {
             Some(node) => node,
             None => return Ok(()),

@@ -1,13 +1,15 @@
-//! The operating system: accounts, terminals, CPU features. The only unsafe code of the agent.
+//! The operating system: accounts, terminals, the clock, CPU features. The only unsafe code of the
+//! agent.
 //!
-//! `unsafe` is needed where a child process changes its identity between fork and exec, and for
-//! two ioctls; each place says why it is sound.
+//! `unsafe` is needed where a child process changes its identity between fork and exec, for two
+//! ioctls, and to stand in for a function of the C library; each place says why it is sound.
 #![allow(
     unsafe_code,
-    reason = "fork hooks and ioctls have no safe form; each says why it is sound"
+    reason = "fork hooks, ioctls and C functions have no safe form; each says why it is sound"
 )]
 
 mod account;
+pub(crate) mod clock;
 mod pty;
 
 use std::io;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use protocol::clock::Clock;
 use protocol::message::control::Refusal;
 
 use super::plan::{self, Plan};
@@ -29,7 +30,8 @@ pub(crate) fn run(typed: cli::Join) -> Result<Exit, Failure> {
     let floor = refuse_if_joined(&dir, again)?;
     let key = key(&dir)?;
     dir.check_writable()?;
-    let given = ask(&plan, &key, clock::system().max(clock::BUILT).max(floor))?;
+    clock::follow(&Clock::new(clock::BUILT.max(floor)));
+    let given = ask(&plan, &key, clock::now())?;
     dir.store_membership(&given)
         .context("the cluster accepted this device, but that cannot be kept; join again")?;
     output::print(&report(&given, &dir));

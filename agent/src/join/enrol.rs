@@ -36,7 +36,7 @@ pub(crate) async fn enrol(
             last_loss: last_loss.clone(),
             ..Status::of_stopped()
         };
-        let attempt = attempt(config, dir, monotonic, backoff.failures());
+        let attempt = attempt(config, dir, backoff.failures());
         let (reason, at_least) =
             match meanwhile(queue, || status(LinkStatus::Joining), attempt).await? {
                 Ok(node) => return Some(node),
@@ -49,7 +49,7 @@ pub(crate) async fn enrol(
         );
         last_loss = Some(LastLoss {
             reason,
-            time: clock::system().max(clock::BUILT),
+            time: clock::now(),
         });
         let until = monotonic.now().saturating_add(retry_in);
         let waiting = || Status {
@@ -84,7 +84,6 @@ const fn patience(reason: Refusal) -> Duration {
 async fn attempt(
     config: &Config,
     dir: &DataDir,
-    monotonic: Monotonic,
     failures: u32,
 ) -> Result<Node, anyhow::Result<JoinError>> {
     let prepared = || -> anyhow::Result<_> {
@@ -94,10 +93,10 @@ async fn attempt(
         Ok((plan, key))
     };
     let (plan, key) = prepared().map_err(Err)?;
-    let now = clock::system().max(clock::BUILT);
+    let now = clock::now();
     let given = join(&plan, &key, now, failures).await.map_err(Ok)?;
     let time = given.time.as_secs();
-    let mut node = Node::new(dir.clone(), key, given, monotonic);
+    let mut node = Node::new(dir.clone(), key, given);
     node.learn_time(time);
     node.save();
     Ok(node)
@@ -153,7 +152,7 @@ mod tests {
             ..Config::default()
         };
         let dir = DataDir::new(folder.path().into());
-        let tried = attempt(&config, &dir, Monotonic::start(), 0).await;
+        let tried = attempt(&config, &dir, 0).await;
         let (reason, _) = told(tried.err().unwrap());
         assert!(reason.contains("/nonexistent/token"), "{reason}");
     }

@@ -14,6 +14,7 @@ use super::connections::Role;
 use super::dial::Request;
 use super::input::{Input, News};
 use super::transport::{Fault, FaultKind};
+use crate::clock;
 use crate::labels;
 use crate::state::membership::{HostCertificates, Membership, Trusted};
 use crate::text::plain;
@@ -108,6 +109,7 @@ impl Runner {
         );
         self.certificate_refused = false;
         self.node.come_back(given);
+        clock::follow(self.node.clock());
         self.show_host();
         self.connect();
     }
@@ -158,7 +160,7 @@ impl Runner {
             spoken.contains(&welcome.version),
             "a version that was not offered"
         );
-        self.node.learn_time(welcome.time_s);
+        self.learn_time(welcome.time_s);
         self.node.learn_names(&welcome.cluster, &welcome.node_name);
         Ok(())
     }
@@ -202,8 +204,14 @@ impl Runner {
 
     fn dialled(&mut self, request: Request, number: u32, now: Duration) {
         self.supervisor.handle_heard(now);
-        self.node.learn_time(request.time_s);
+        self.learn_time(request.time_s);
         self.sessions.dialled(request, number, self.node.now());
+    }
+
+    /// The whole process lives by the cluster's time, libraries included.
+    fn learn_time(&mut self, seconds: u64) {
+        self.node.learn_time(seconds);
+        clock::follow(self.node.clock());
     }
 
     /// Tells the cluster the labels, if it knows others.

@@ -2,6 +2,8 @@
 
 use std::io::ErrorKind;
 
+use protocol::clock::Clock;
+
 use super::{NodeStatus, Status, render, socket};
 use crate::cli;
 use crate::clock;
@@ -46,12 +48,12 @@ fn stopped(dir: &DataDir, config: &Config) -> Status {
     status.only_login = Machine::look().only_login;
     match node::stored(dir) {
         Ok(Some((_, membership))) => {
-            let now = clock::system().max(clock::BUILT).max(membership.time);
+            clock::follow(&Clock::new(clock::BUILT.max(membership.time)));
             let address = config
                 .cluster
                 .as_ref()
                 .map_or_else(|| membership.address.clone(), ToString::to_string);
-            status.node = Some(NodeStatus::new(&membership, address, now));
+            status.node = Some(NodeStatus::new(&membership, address, clock::now()));
         }
         Ok(None) => {}
         Err(problems) => status.problems = problems,

@@ -34,9 +34,10 @@ use record::Authority;
 pub const HOST_TTL: Duration = Duration::from_secs(7 * 86_400);
 /// How far a certificate reaches back, for verifiers whose clock is behind.
 const BACKDATE: Duration = Duration::from_secs(3600);
-/// Life of the cluster's own certificate. Its key never leaves the process and is made anew at
-/// every start, so a long life risks nothing that the CA key beside it does not.
-const CLUSTER_TTL: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// Life of the cluster's own certificate, as long as a CA's: a device whose clock is decades ahead
+/// must accept it. Its key never leaves the process and is made anew at every start, so a long life
+/// risks nothing that the CA key beside it does not.
+const CLUSTER_TTL: Duration = record::TTL;
 /// DER of an Ed25519 `SubjectPublicKeyInfo` up to the key (RFC 8410 §4).
 const ED25519_SPKI: [u8; 12] = [
     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0,

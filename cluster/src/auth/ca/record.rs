@@ -22,7 +22,7 @@ use crate::store::{Backend, Key, StoreError};
 /// 2020-01-01: before any agent was built, so that a device without a clock finds it valid.
 const NOT_BEFORE: Duration = Duration::from_secs(1_577_836_800);
 /// Life of a CA. Devices stay in the field for decades; rotation, not expiry, retires a CA.
-const TTL: Duration = Duration::from_secs(100 * 365 * 86_400);
+pub(super) const TTL: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// One certificate authority with its private keys.
 pub struct Authority {

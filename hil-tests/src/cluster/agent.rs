@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::User;
 
+use super::clock::Clock;
 use super::{Accounts, Cluster, READY, text};
 use crate::net::Network;
 use crate::process::{Daemon, Finished, poll, run};
@@ -22,6 +23,7 @@ pub struct Agent {
     daemon: Option<Daemon>,
     accounts: Option<Accounts>,
     user: Option<User>,
+    clock: Option<Clock>,
 }
 
 impl Cluster {
@@ -67,6 +69,7 @@ impl Cluster {
             daemon: None,
             accounts: self.accounts.clone(),
             user: None,
+            clock: None,
         })
     }
 
@@ -102,6 +105,15 @@ impl Agent {
         std::fs::copy(&self.program, &program)?;
         self.program = program;
         self.user = Some(user);
+        Ok(())
+    }
+
+    /// Sets its clock, in seconds since the Unix epoch, from the next start on.
+    ///
+    /// # Errors
+    /// If this machine cannot give it a clock of its own.
+    pub fn set_clock(&mut self, time: u64) -> Result<()> {
+        self.clock = Some(Clock::new(&self.dir, &Clock::offset(time))?);
         Ok(())
     }
 
@@ -229,6 +241,9 @@ impl Agent {
             .env("TETHER_CONFIG", self.config_file())
             .env("TETHER_DATA_DIR", self.data_dir())
             .env_remove("TETHER_TOKEN");
+        if let Some(clock) = &self.clock {
+            clock.give_to(&mut command);
+        }
         Ok(command)
     }
 

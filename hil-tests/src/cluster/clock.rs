@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 
@@ -21,6 +22,17 @@ impl Clock {
         };
         clock.set(offset)?;
         Ok(clock)
+    }
+
+    /// How far a clock that shows this time, in seconds since the Unix epoch, is from this machine's.
+    pub(super) fn offset(time: u64) -> String {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |now| now.as_secs());
+        if time < now {
+            format!("-{}", now - time)
+        } else {
+            format!("+{}", time - now)
+        }
     }
 
     /// Whoever reads the file meanwhile sees the old offset or the new one.

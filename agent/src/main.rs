@@ -32,7 +32,10 @@ mod text;
 mod token;
 mod trust;
 
+use std::pin::Pin;
 use std::process::ExitCode;
+
+use tokio::task::JoinHandle;
 
 use cli::Command;
 use exit::{Exit, Failure};
@@ -69,4 +72,11 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
+}
+
+/// Starts a task. To the compiler all tasks are of one type, so that the runtime's code for a task
+/// is there once and not for each: on MIPS that is 2 KiB a task.
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    let task: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(task);
+    tokio::spawn(task)
 }

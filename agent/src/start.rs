@@ -92,7 +92,7 @@ async fn hold(
     ];
     for (name, kind) in ends {
         let signal = signal(kind).context("signals cannot be received")?;
-        tokio::spawn(tell_end(name, signal, inputs.clone()));
+        crate::spawn(tell_end(name, signal, inputs.clone()));
     }
     serve_status(&dir, &inputs);
     let machine = Machine::look();
@@ -120,7 +120,7 @@ async fn hold(
         offload: config.udp_offload.unwrap_or_default(),
     };
     let labels = config.labels;
-    tokio::spawn(watch(labels.clone(), config.command_labels, inputs.clone()));
+    crate::spawn(watch(labels.clone(), config.command_labels, inputs.clone()));
     let start = link::Start {
         node,
         machine,
@@ -144,7 +144,7 @@ fn greet(machine: &Machine) {
 fn serve_status(dir: &DataDir, inputs: &mpsc::Sender<Input>) {
     let path = dir.socket();
     match socket::bind(&path) {
-        Ok(listener) => drop(tokio::spawn(socket::serve(listener, inputs.clone()))),
+        Ok(listener) => drop(crate::spawn(socket::serve(listener, inputs.clone()))),
         Err(error) => log::warn!("{}: {error}; status is not available", path.display()),
     }
 }

@@ -62,7 +62,7 @@ impl Runner {
         let route = self.route.clone();
         let attempt = Attempt::new(way, &self.node, route, self.history.failures());
         let news = Outlet::new(self.connections.number(), self.inputs.clone());
-        let task = tokio::spawn(async move {
+        let task = crate::spawn(async move {
             let outcome = match attempt {
                 Ok(attempt) => attempt.run().await,
                 Err(error) => News::Ended(super::transport::Fault::local(error)),

@@ -52,13 +52,13 @@ impl Open {
             delivered,
         } = control;
         let (outgoing, queue) = mpsc::channel(OUTGOING);
-        let writer = tokio::spawn(async move {
+        let writer = crate::spawn(async move {
             write(writer, queue).await;
             delivered.await;
         });
         let news = Outlet::new(number, inputs.clone());
-        let reading = tokio::spawn(read(reader, Arc::clone(&transport), news.clone()));
-        let dials = tokio::spawn(dial::accept(Arc::clone(&transport), news));
+        let reading = crate::spawn(read(reader, Arc::clone(&transport), news.clone()));
+        let dials = crate::spawn(dial::accept(Arc::clone(&transport), news));
         let tasks = [reading.abort_handle(), dials.abort_handle()];
         Self {
             number,

@@ -45,7 +45,7 @@ pub(super) struct Refused {
 pub(super) async fn accept(transport: Arc<dyn Transport>, news: Outlet) {
     loop {
         match transport.accept().await {
-            Ok(stream) => drop(tokio::spawn(receive(stream, news.clone()))),
+            Ok(stream) => drop(crate::spawn(receive(stream, news.clone()))),
             Err(fault) => return news.send(News::Ended(fault)).await,
         }
     }

@@ -55,7 +55,7 @@ impl Sessions {
             Ok(host) => self.serve(host, request, connection, now),
             Err(refused) => {
                 log::info!("dial refused: {}", refused.text);
-                tokio::spawn(async move { dial::refuse(request.stream, &refused).await });
+                crate::spawn(async move { dial::refuse(request.stream, &refused).await });
             }
         }
     }
@@ -78,7 +78,7 @@ impl Sessions {
             None => self.counts.push((connection, 1)),
         }
         let (shutdown, inputs) = (self.shutdown.subscribe(), self.inputs.clone());
-        tokio::spawn(async move {
+        crate::spawn(async move {
             if let Err(error) = dial::serve(host, request, now, shutdown).await {
                 log::debug!("a session ended: {error:#}");
             }

@@ -172,7 +172,7 @@ impl Server {
             input: Arc::clone(&open.input),
             open: open.open.subscribe(),
         };
-        tokio::spawn(session.run());
+        crate::spawn(session.run());
         Ok(())
     }
 }

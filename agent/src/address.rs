@@ -1,6 +1,7 @@
 //! The cluster's address: `HOST:PORT`, where HOST is a name, an IPv4 or a bracketed IPv6 address.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 /// The port a cluster listens on unless told otherwise.
@@ -14,6 +15,13 @@ const MAX_HOST: usize = 253;
 pub(crate) struct Address {
     pub(crate) host: String,
     pub(crate) port: u16,
+}
+
+impl Address {
+    /// The address, if it is no name.
+    pub(crate) fn literal(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
+    }
 }
 
 /// A text that is no address.

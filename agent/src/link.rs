@@ -9,7 +9,8 @@
 //!  reader ──┤      ┌────────────┐    ├─► writer  (control messages)
 //!  dials ───┼────► │ Link, Node │ ───┤
 //!  labels ──┤      └────────────┘    ├─► session (SSH server)
-//!  status ──┘          time          └─► status's answer
+//!  network ─┤          time          └─► status's answer
+//!  status ──┘
 //! ```
 //!
 //! What comes late from a connection that was given up is told by its attempt's number, and
@@ -28,20 +29,22 @@ mod history;
 pub(crate) mod input;
 pub(crate) mod quic;
 mod renewal;
+mod roam;
 mod sessions;
 pub(crate) mod transport;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use protocol::keepalive::Profile;
 use protocol::link::{Config, Link};
 use protocol::transport::{Kind, Policy};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::{self, Monotonic};
 use crate::labels::Labels;
 use crate::machine::Machine;
+use crate::network::Network;
 use crate::node::Node;
 use crate::status::{NodeStatus, Status};
 use budget::Budget;
@@ -51,6 +54,7 @@ use control::Open;
 use history::History;
 use input::Input;
 use renewal::Renewal;
+use roam::Memories;
 use sessions::Sessions;
 
 /// How often a link with sessions is looked at for signs of life: a fifth of the shortest
@@ -84,6 +88,10 @@ pub(crate) struct Runner {
     save_again: Duration,
     sessions: Sessions,
     history: History,
+    network: Network,
+    /// Where the cluster was last seen.
+    towards: watch::Sender<Option<IpAddr>>,
+    memories: Memories,
 }
 
 /// What the loop starts with.
@@ -94,6 +102,7 @@ pub(crate) struct Start {
     pub(crate) labels: Labels,
     pub(crate) inputs: mpsc::Sender<Input>,
     pub(crate) monotonic: Monotonic,
+    pub(crate) towards: watch::Sender<Option<IpAddr>>,
 }
 
 impl Runner {
@@ -105,12 +114,14 @@ impl Runner {
             labels,
             inputs,
             monotonic,
+            towards,
         } = start;
         clock::follow(node.clock());
+        let network = Network::look(*towards.borrow());
         let config = Config {
             seed: crate::machine::seed(),
             policy: Policy::Only(Kind::Quic),
-            profile: Profile::default(),
+            profile: roam::profile(network.kind),
         };
         let mut runner = Self {
             supervisor: Link::new(config, monotonic.now()),
@@ -128,6 +139,9 @@ impl Runner {
             renewal: Renewal::default(),
             save_again: Duration::ZERO,
             history: History::default(),
+            network,
+            towards,
+            memories: Memories::default(),
         };
         runner.show_host();
         runner
@@ -217,6 +231,7 @@ impl Runner {
             link: self
                 .history
                 .link(self.connections.held(), self.supervisor.keepalive(), now),
+            network: Some(self.network.clone()),
             last_loss: self.history.last_loss().cloned(),
             spent: self.connections.spent(),
             idle_a_day: self.budget.a_day(),

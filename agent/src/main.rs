@@ -6,6 +6,7 @@
 //! | [`start`], [`join`], [`status`] | the commands |
 //! | [`state`], [`node`], [`trust`], [`clock`] | who this device is, whom it believes, what time it is |
 //! | [`link`] | the connection to the cluster |
+//! | [`network`] | the way there, and when it changes |
 //! | [`ssh`] | the server behind it |
 //! | [`labels`], [`machine`] | what the node tells of itself |
 //! | [`sys`] | the platform |
@@ -20,6 +21,7 @@ mod labels;
 mod link;
 mod logger;
 mod machine;
+mod network;
 mod node;
 mod output;
 mod settings;

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::address::Address;
 use crate::cli::{self, Mode};
@@ -10,12 +10,13 @@ use crate::clock::Monotonic;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::join::{enrol::enrol, plan};
-use crate::labels::watch::watch;
+use crate::labels;
 use crate::link::connect::Route;
 use crate::link::input::{Input, QUEUE};
 use crate::link::{self, Runner};
 use crate::logger;
 use crate::machine::Machine;
+use crate::network;
 use crate::node::{self, Node};
 use crate::output;
 use crate::settings::{self, Settings, process_env};
@@ -97,6 +98,8 @@ async fn hold(
     serve_status(&dir, &inputs);
     let machine = Machine::look();
     greet(&machine);
+    let (towards, seen) = watch::channel(config.cluster.as_ref().and_then(Address::literal));
+    crate::spawn(network::watch(seen, inputs.clone()));
     let node = match joined {
         Some((key, membership)) => Node::new(dir, key, membership),
         None => match enrol(&config, &dir, &mut queue, monotonic).await {
@@ -115,12 +118,19 @@ async fn hold(
         Some(configured) => configured,
         None => address.parse()?,
     };
+    if let Some(literal) = address.literal() {
+        towards.send_replace(Some(literal));
+    }
     let route = Route {
         address,
         offload: config.udp_offload.unwrap_or_default(),
     };
     let labels = config.labels;
-    crate::spawn(watch(labels.clone(), config.command_labels, inputs.clone()));
+    crate::spawn(labels::watch::watch(
+        labels.clone(),
+        config.command_labels,
+        inputs.clone(),
+    ));
     let start = link::Start {
         node,
         machine,
@@ -128,6 +138,7 @@ async fn hold(
         labels,
         inputs,
         monotonic,
+        towards,
     };
     Runner::new(start).run(queue).await;
     Ok(())

@@ -15,6 +15,7 @@ use std::time::Duration;
 use protocol::renewal::due;
 use tokio::sync::oneshot;
 
+use crate::network::Network;
 use crate::state::membership::Membership;
 
 /// How the status is written.
@@ -83,6 +84,8 @@ pub(crate) struct Status {
     /// `None` before the device has joined.
     pub(crate) node: Option<NodeStatus>,
     pub(crate) link: LinkStatus,
+    /// `None` if no agent runs that could say.
+    pub(crate) network: Option<Network>,
     pub(crate) last_loss: Option<LastLoss>,
     /// Bytes on the wire since the agent started, in both directions.
     pub(crate) spent: u64,
@@ -168,6 +171,7 @@ impl Status {
             uptime: None,
             node: None,
             link: LinkStatus::Stopped,
+            network: None,
             last_loss: None,
             spent: 0,
             idle_a_day: None,

@@ -13,12 +13,14 @@ pub(crate) mod clock;
 mod pty;
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use nix::unistd::{getegid, geteuid, setgid, setgroups, setsid, setuid};
+use tokio::io::unix::AsyncFd;
 use tokio::process::Command;
 
 pub(crate) use account::Account;
-pub(crate) use pty::{open_pty, resize, watch};
+pub(crate) use pty::{open_pty, resize};
 
 /// Whether AES-GCM is fast here. Where it is not, ChaCha20 is several times faster.
 pub(crate) fn has_aes() -> bool {
@@ -31,6 +33,12 @@ pub(crate) fn has_aes() -> bool {
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let found = false;
     found
+}
+
+/// Lets the runtime say when something can be read and written.
+pub(crate) fn watch(open: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the `AsyncFd` owns the descriptor, so it stays open for as long as it is registered.
+    Ok(unsafe { AsyncFd::register(open) }?)
 }
 
 /// Lets a command run as another user, in a session of its own; with `terminal`, its standard

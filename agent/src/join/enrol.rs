@@ -8,7 +8,7 @@ use anyhow::Context;
 use protocol::backoff::Backoff;
 use protocol::link::REFUSED_WAIT;
 use protocol::message::control::Refusal;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep;
 
 use super::plan;
@@ -20,6 +20,9 @@ use crate::node::Node;
 use crate::state::DataDir;
 use crate::status::{LastLoss, LinkStatus, Status};
 
+/// How far the tries of devices that see the same network come back are spread.
+const SPREAD: Duration = Duration::from_millis(200);
+
 /// Joins; `None` if the agent is asked to end before that.
 pub(crate) async fn enrol(
     config: &Config,
@@ -29,6 +32,7 @@ pub(crate) async fn enrol(
 ) -> Option<Node> {
     let mut backoff = Backoff::new(crate::machine::seed());
     let mut last_loss = None;
+    let network = Notify::new();
     loop {
         let status = |link| Status {
             uptime: Some(monotonic.now()),
@@ -38,7 +42,7 @@ pub(crate) async fn enrol(
         };
         let attempt = attempt(config, dir, backoff.failures());
         let (reason, at_least) =
-            match meanwhile(queue, || status(LinkStatus::Joining), attempt).await? {
+            match meanwhile(queue, &network, || status(LinkStatus::Joining), attempt).await? {
                 Ok(node) => return Some(node),
                 Err(error) => told(error),
             };
@@ -60,7 +64,18 @@ pub(crate) async fn enrol(
             last_loss: last_loss.clone(),
             ..Status::of_stopped()
         };
-        meanwhile(queue, waiting, sleep(retry_in)).await?;
+        // Another network cannot help against a refusal.
+        let change = async {
+            network.notified().await;
+            sleep(backoff.below(SPREAD)).await;
+        };
+        let wait = async {
+            tokio::select! {
+                () = sleep(retry_in) => {}
+                () = change, if at_least.is_zero() => {}
+            }
+        };
+        meanwhile(queue, &network, waiting, wait).await?;
     }
 }
 
@@ -102,9 +117,11 @@ async fn attempt(
     Ok(node)
 }
 
-/// Works, and answers questions meanwhile; `None` if the agent is asked to end.
+/// Works, answers questions meanwhile, and passes on that there is another network; `None` if the
+/// agent is asked to end.
 async fn meanwhile<T>(
     queue: &mut mpsc::Receiver<Input>,
+    network: &Notify,
     status: impl Fn() -> Status,
     work: impl Future<Output = T>,
 ) -> Option<T> {
@@ -114,6 +131,7 @@ async fn meanwhile<T>(
             done = &mut work => return Some(done),
             input = queue.recv() => match input {
                 Some(Input::Query(query)) => query.answer(&status()),
+                Some(Input::Network(now)) if now.local.is_some() => network.notify_one(),
                 Some(Input::Stop) | None => return None,
                 Some(_) => {}
             },
@@ -124,21 +142,42 @@ async fn meanwhile<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::Network;
+    use crate::network::tests::cellular;
+    use tokio::time::timeout;
 
     #[tokio::test]
     async fn being_asked_to_end_ends_the_wait() {
         let (inputs, mut queue) = mpsc::channel(1);
         inputs.send(Input::Stop).await.unwrap();
         let forever = std::future::pending::<()>();
+        let network = Notify::new();
         assert!(
-            meanwhile(&mut queue, Status::of_stopped, forever)
+            meanwhile(&mut queue, &network, Status::of_stopped, forever)
                 .await
                 .is_none()
         );
         assert_eq!(
-            meanwhile(&mut queue, Status::of_stopped, async { 7 }).await,
+            meanwhile(&mut queue, &network, Status::of_stopped, async { 7 }).await,
             Some(7)
         );
+    }
+
+    #[tokio::test]
+    async fn another_network_is_passed_on() {
+        let (inputs, mut queue) = mpsc::channel(2);
+        let network = Notify::new();
+        inputs
+            .send(Input::Network(Network::default()))
+            .await
+            .unwrap();
+        inputs.send(Input::Network(cellular())).await.unwrap();
+        let noticed = network.notified();
+        let done = meanwhile(&mut queue, &network, Status::of_stopped, noticed).await;
+        assert!(done.is_some());
+        // Nothing is left of the first, which was none.
+        assert!(queue.try_recv().is_err());
+        assert!(timeout(Duration::ZERO, network.notified()).await.is_err());
     }
 
     #[tokio::test]

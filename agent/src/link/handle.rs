@@ -37,6 +37,7 @@ impl Runner {
                 self.labels = labels;
                 self.send_labels();
             }
+            Input::Network(network) => self.network(network, self.monotonic.now()),
             Input::Query(query) => query.answer(&self.status()),
             // The loop ends for it before it gets here.
             Input::Stop => {}
@@ -52,6 +53,7 @@ impl Runner {
                     "quic" => Kind::Quic,
                     _ => Kind::Ssh,
                 };
+                self.found(transport.remote());
                 self.connections.opened(transport, control, &self.inputs);
                 self.supervisor.handle_connected(kind, now);
             }

@@ -8,6 +8,7 @@ use protocol::message::control::Refusal;
 use super::dial::Request;
 use super::transport::{Fault, Stream, Transport};
 use crate::labels::Labels;
+use crate::network::Network;
 use crate::state::membership::Membership;
 use crate::status::Query;
 
@@ -29,6 +30,8 @@ pub(crate) enum Input {
     },
     /// The labels have changed.
     Labels(Labels),
+    /// The way to the cluster is another one, or more is known of it.
+    Network(Network),
     /// Somebody asks for the status.
     Query(Query),
     /// The system asks the agent to end.

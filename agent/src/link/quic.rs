@@ -3,7 +3,7 @@
 mod fair;
 mod fault;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -182,6 +182,10 @@ impl Transport for Quic {
 
     fn round_trip(&self) -> Option<Duration> {
         Some(self.connection.rtt())
+    }
+
+    fn remote(&self) -> Option<IpAddr> {
+        Some(self.connection.remote_address().ip())
     }
 
     fn ping(&self) -> bool {

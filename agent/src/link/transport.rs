@@ -1,6 +1,7 @@
 //! What every transport gives, whatever it is made of. Nothing above this names QUIC.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -49,6 +50,10 @@ pub(crate) trait Transport: Send + Sync {
     /// is less than a control message.
     fn ping(&self) -> bool {
         false
+    }
+    /// Where the peer is.
+    fn remote(&self) -> Option<IpAddr> {
+        None
     }
     /// Sends from the device's present address from now on.
     fn rebind(&self) -> Result<(), Fault> {

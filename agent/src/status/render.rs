@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::encoding::Value;
 use super::{Format, LastLoss, LinkStatus, NodeStatus, Status};
 use crate::clock::{Span, Utc};
+use crate::network::Network;
 
 /// Writes it.
 pub(super) fn render(status: &Status, format: Format) -> String {
@@ -45,6 +46,9 @@ fn text(status: &Status) -> String {
             "traffic",
             format!("{sent} bytes sent, {received} bytes received"),
         ));
+    }
+    if let Some(network) = &status.network {
+        lines.push(("network", network.to_string()));
     }
     if status.uptime.is_some() {
         let idle = status.idle_a_day.map_or_else(String::new, |bytes| {
@@ -140,6 +144,10 @@ fn value(status: &Status) -> Value {
         ("cluster", Value::maybe(node, cluster)),
         ("certificate", Value::maybe(node, certificate_value)),
         ("link", link_value(&status.link)),
+        (
+            "network",
+            Value::maybe(status.network.as_ref(), network_value),
+        ),
         ("bytes_spent", Value::Number(status.spent)),
         (
             "idle_bytes_a_day",
@@ -219,6 +227,20 @@ fn millis(span: Duration) -> Value {
     Value::Number(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
 
+fn network_value(network: &Network) -> Value {
+    // Without an address there is no network, and nothing to tell of it.
+    let Some(local) = network.local else {
+        return Value::Map(vec![("kind", Value::text("none"))]);
+    };
+    Value::Map(vec![
+        ("kind", Value::text(network.kind.name())),
+        ("id", Value::text(network.id)),
+        ("interface", Value::text(&network.interface)),
+        ("local", Value::text(local)),
+        ("gateway", Value::maybe(network.gateway, Value::text)),
+    ])
+}
+
 fn loss_value(loss: &LastLoss) -> Value {
     Value::Map(vec![
         ("reason", Value::text(&loss.reason)),
@@ -229,6 +251,7 @@ fn loss_value(loss: &LastLoss) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::tests::cellular;
     use crate::state::membership::tests::sample;
 
     fn status() -> Status {
@@ -251,6 +274,7 @@ mod tests {
                 sent: 1234,
                 received: 567,
             },
+            network: Some(cellular()),
             spent: 98_765,
             idle_a_day: Some(81_001),
             last_loss: Some(LastLoss {
@@ -276,6 +300,7 @@ link:        up since 2023-11-14T22:15:00Z (1m0s) over quic
 round trip:  48 ms
 keepalive:   after 25s of silence
 traffic:     1234 bytes sent, 567 bytes received
+network:     wwan0 (cellular), via 10.0.0.1
 spent:       99 kB since the start, idle 82 kB a day
 last loss:   the \"cluster\" is busy, at 2023-11-14T22:15:00Z
 sessions:    2
@@ -298,7 +323,9 @@ problem:     cannot write
                 r#""expired":false},"link":{"state":"up","transport":"quic","#,
                 r#""since":"2023-11-14T22:15:00Z","up_s":60,"dark_s":null,"#,
                 r#""round_trip_ms":48,"keepalive_s":25,"bytes_sent":1234,"#,
-                r#""bytes_received":567},"bytes_spent":98765,"#,
+                r#""bytes_received":567},"network":{"kind":"cellular","#,
+                r#""id":"992aefcf4fd995d8","interface":"wwan0","local":"10.0.0.7","#,
+                r#""gateway":"10.0.0.1"},"bytes_spent":98765,"#,
                 r#""idle_bytes_a_day":81001,"last_loss":{"reason":"the \"cluster\" is busy","#,
                 r#""time":"2023-11-14T22:15:00Z"},"sessions":2,"only_login":"ann","#,
                 r#""problems":["cannot write"]}"#,
@@ -316,7 +343,7 @@ problem:     cannot write
             "{json}"
         );
         assert!(
-            json.contains(r#""link":{"state":"stopped"},"bytes_spent":0,"idle_bytes_a_day":null"#),
+            json.contains(r#""link":{"state":"stopped"},"network":null,"bytes_spent":0"#),
             "{json}"
         );
     }

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use nix::unistd::{fchown, geteuid, ttyname};
-use tokio::io::unix::AsyncFd;
 
 use super::Account;
 
@@ -47,12 +46,6 @@ pub(crate) fn open_pty(size: Winsize, account: &Account) -> io::Result<Terminal>
         slave: pty.slave,
         path,
     })
-}
-
-/// Lets the runtime say when a terminal can be read and written.
-pub(crate) fn watch(master: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the `AsyncFd` owns the descriptor, so it stays open for as long as it is registered.
-    Ok(unsafe { AsyncFd::register(master) }?)
 }
 
 /// Tells a terminal its size; whoever runs on it gets SIGWINCH.

@@ -290,7 +290,7 @@ impl Link {
             Some(Kind::Quic) => {
                 self.next = Next::None;
                 self.ask(Action::Rebind);
-                self.beat(CHANGED_TIMEOUT, now);
+                self.beat_anew(now);
                 return;
             }
         };

@@ -13,14 +13,14 @@ use super::{Runner, input::News};
 impl Runner {
     pub(super) fn act(&mut self, now: Duration) {
         while let Some(action) = self.supervisor.poll_action() {
-            self.perform(action);
+            self.perform(action, now);
         }
         while let Some(event) = self.supervisor.poll_event() {
             self.note(event, now);
         }
     }
 
-    fn perform(&mut self, action: Action) {
+    fn perform(&mut self, action: Action, now: Duration) {
         match action {
             Action::Connect(_) => self.connect(),
             Action::SendMoving => self.send(&ToCluster::Moving),
@@ -36,7 +36,8 @@ impl Runner {
             }
             Action::Rebind => {
                 if let Some(Err(fault)) = self.connections.held().map(Open::rebind) {
-                    log::debug!("the link cannot follow to another address: {fault}");
+                    log::info!("the link cannot follow: {fault}");
+                    self.supervisor.handle_stranded(now);
                 }
             }
             Action::Promote => {

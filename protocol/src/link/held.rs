@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use super::{
-    ASK_AGAIN, Action, DARK_FOR, DARK_PROBE, Event, LIVED, Link, Loss, Next, PROBE_TIMEOUT, Which,
-    Why, index,
+    ASK_AGAIN, Action, CHANGED_SPREAD, CHANGED_TIMEOUT, DARK_FOR, DARK_PROBE, Event, LIVED, Link,
+    Loss, Next, PROBE_TIMEOUT, Which, Why, index,
 };
 use crate::error::CloseCode;
 use crate::message::control::ToAgent;
@@ -182,6 +182,20 @@ impl Link {
         self.send_heartbeat();
     }
 
+    /// Asks over a new path. A link that was dark is so until it is heard.
+    pub(super) fn beat_anew(&mut self, now: Duration) {
+        let sign = self.held.map(|held| held.sign);
+        if !matches!(sign, Some(Sign::Dark { .. })) {
+            return self.beat(CHANGED_TIMEOUT, now);
+        }
+        self.set_sign(Sign::Dark {
+            ask_at: now.saturating_add(DARK_PROBE),
+        });
+        self.send_heartbeat();
+        self.why = Why::Detour(0);
+        self.wait(CHANGED_TIMEOUT, now);
+    }
+
     fn set_sign(&mut self, sign: Sign) {
         if let Some(held) = &mut self.held {
             held.sign = sign;
@@ -214,6 +228,22 @@ impl Link {
         self.tell(Event::Dark);
         self.cancel_next(CloseCode::Done);
         self.detour(0, Duration::ZERO, now);
+    }
+
+    /// The held connection cannot follow to the present network, which may be of another family of
+    /// addresses. It is dark, for no fault of its transport, and another is tried at once.
+    pub fn handle_stranded(&mut self, now: Duration) {
+        let Some(held) = self.held else { return };
+        self.set_sign(Sign::Dark {
+            ask_at: now.saturating_add(DARK_PROBE),
+        });
+        if !matches!(held.sign, Sign::Dark { .. }) {
+            self.tell(Event::Dark);
+        }
+        self.cancel_next(CloseCode::Done);
+        self.why = Why::Detour(0);
+        let soon = self.backoff.below(CHANGED_SPREAD);
+        self.wait(soon, now);
     }
 
     pub(super) fn held_closed(&mut self, now: Duration) {

@@ -120,6 +120,62 @@ fn quic_follows_a_change_of_the_network_at_once() {
 }
 
 #[test]
+fn a_dark_link_is_heard_again_over_another_network_or_replaced_soon() {
+    let mut world = World::new(6);
+    world.run_until_event();
+    world.paths(Path::Dark);
+    assert_eq!(world.run_until_event(), Event::Dark);
+    world.run(s(200));
+    world.change_network(Memory::default());
+    world.run(s(50));
+    world.paths(Path::Up);
+    let changed = world.change_network(Memory::default());
+    assert_eq!(world.run_until_event(), Event::Light);
+    assert_eq!(world.now - changed, ROUND_TRIP);
+
+    world.paths(Path::Dark);
+    assert_eq!(world.run_until_event(), Event::Dark);
+    world.run(s(200));
+    world.tcp = Path::Up;
+    let changed = world.change_network(Memory::default());
+    assert_eq!(world.run_until_event(), Event::Up(Kind::Ssh));
+    assert!(world.now - changed <= CHANGED_TIMEOUT + STAGGER + ROUND_TRIP * 2);
+}
+
+#[test]
+fn quic_that_cannot_follow_is_opened_anew_beside_the_old_link() {
+    for seed in 0..50 {
+        let mut world = World::new(seed);
+        world.run_until_event();
+        world.run(s(100));
+        world.strands = true;
+        let changed = world.change_network(Memory::default());
+        assert_eq!(world.trace[1], (changed, Event::Dark));
+        assert_eq!(world.run_until_event(), Event::Up(Kind::Quic));
+        assert!(world.now - changed <= CHANGED_SPREAD + ROUND_TRIP * 2);
+        world.run(s(100));
+        assert_eq!(world.trace.len(), 3, "{:?}", world.trace);
+    }
+}
+
+#[test]
+fn a_link_that_cannot_follow_goes_on_if_its_own_network_returns_first() {
+    let mut world = World::new(6);
+    world.run_until_event();
+    world.run(s(100));
+    world.strands = true;
+    world.paths(Path::Dark);
+    let changed = world.change_network(Memory::default());
+    assert_eq!(world.trace[1], (changed, Event::Dark));
+    world.run(s(60));
+    world.strands = false;
+    world.paths(Path::Up);
+    world.change_network(Memory::default());
+    assert_eq!(world.run_until_event(), Event::Light);
+    assert_eq!(world.rebinds, 1);
+}
+
+#[test]
 fn ssh_is_opened_anew_beside_the_old_link() {
     let mut world = World::with(6, Policy::Only(Kind::Ssh), Profile::Normal);
     world.run_until_event();

@@ -48,9 +48,13 @@ pub(crate) struct World {
     pub(crate) connects: Vec<(Duration, Plan)>,
     pub(crate) heartbeats: usize,
     pub(crate) rebinds: usize,
+    /// Whether a connection cannot be taken along to another network.
+    pub(crate) strands: bool,
     pub(crate) told_s: u16,
     pub(crate) moving: bool,
     pub(crate) trace: Vec<(Duration, Event)>,
+    /// A connection that could not be taken along.
+    stranded: Option<u32>,
     held: Option<Connection>,
     next: Option<Connection>,
     ids: u32,
@@ -81,9 +85,11 @@ impl World {
             connects: Vec::new(),
             heartbeats: 0,
             rebinds: 0,
+            strands: false,
             told_s: 0,
             moving: false,
             trace: Vec::new(),
+            stranded: None,
             held: None,
             next: None,
             ids: 0,
@@ -245,7 +251,14 @@ impl World {
                 self.send(self.held, Arrival::Ack);
             }
             Action::SendKeepalive { interval_s } => self.told_s = interval_s,
-            Action::Rebind => self.rebinds += 1,
+            Action::Rebind if self.strands => {
+                self.stranded = self.held.map(|held| held.id);
+                self.link.handle_stranded(self.now);
+            }
+            Action::Rebind => {
+                self.stranded = None;
+                self.rebinds += 1;
+            }
             Action::Promote => self.held = Some(self.next.take().expect("nothing to promote")),
             Action::Close(which, _) => self.forget(which),
         }
@@ -280,7 +293,7 @@ impl World {
 
     fn send(&mut self, connection: Option<Connection>, answer: Arrival) {
         let connection = connection.expect("nothing to send on");
-        if self.path(connection.kind) != Path::Up {
+        if self.path(connection.kind) != Path::Up || self.stranded == Some(connection.id) {
             return;
         }
         let silence = self.now - self.sent;

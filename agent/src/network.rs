@@ -44,7 +44,7 @@ pub(crate) struct Network {
     pub(crate) local: Option<IpAddr>,
     pub(crate) gateway: Option<IpAddr>,
     /// The gateway's hardware address, once the device has talked to it.
-    hardware: Option<String>,
+    pub(crate) hardware: Option<String>,
 }
 
 impl Network {
@@ -52,6 +52,11 @@ impl Network {
     pub(crate) fn look(towards: Option<IpAddr>) -> Self {
         let mut ways = towards.into_iter().chain(ANYWHERE);
         ways.find_map(way).unwrap_or_default()
+    }
+
+    /// Whether all is known that makes its name.
+    fn is_complete(&self) -> bool {
+        self.gateway.is_none() || self.hardware.is_some()
     }
 
     /// Whether the device sends by another way than before. That more is known of the same way

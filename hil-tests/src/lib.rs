@@ -12,6 +12,7 @@
 //! | [`device`] | boards: emulated ones, and those on a bench |
 //! | [`lab`] | a board with a cluster and somebody who uses it |
 //! | [`trials`] | a scenario on each board |
+//! | [`time`] | the time, as programs print it |
 //! | [`swarm`] | a thousand light agents in one process |
 //!
 //! The scenarios are in `tests/`, one file a subject.
@@ -26,4 +27,5 @@ pub mod programs;
 pub mod scene;
 pub mod swarm;
 pub mod terminal;
+pub mod time;
 pub mod trials;

@@ -24,8 +24,10 @@ pub mod emulator;
 pub mod portal;
 pub mod proxy;
 mod server;
+mod uplink;
 
 use emulator::Emulator;
+pub use uplink::Uplink;
 
 /// What a machine is behind.
 #[derive(Clone)]

@@ -2,11 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use hil_tests::cluster::{Agent, Cluster, me, text};
-use hil_tests::process::run;
+use hil_tests::time::{now, shown};
 
 /// A day in January 1970: no battery.
 const BEHIND: u64 = 1_000_000;
@@ -21,27 +18,16 @@ fn is_reached(cluster: &Cluster, node: &str) {
     assert_eq!(said.ok().unwrap(), "here\n");
 }
 
-/// A time so many seconds from now, as programs print it: such texts compare as times do.
-fn shown(from_now: i64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let at = now.as_secs().checked_add_signed(from_now).unwrap();
-    let args = ["-u", "-d", &format!("@{at}"), "+%FT%TZ"];
-    let printed = run(Command::new("date").args(args), b"").unwrap();
-    printed.ok().unwrap().trim().to_owned()
-}
-
 fn lives_in_the_present(agent: &Agent) {
     let status = agent.wait_for_status(r#""state":"up""#).unwrap();
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     let since = text(&status["link"], "since");
-    assert!((shown(-600)..shown(600)).contains(&since), "{status}");
+    let about = shown(now() - 600)..shown(now() + 600);
+    assert!(about.contains(&since), "{status}");
     assert_eq!(status["certificate"]["expired"], false, "{status}");
     let log = agent.log();
     let up = log.lines().rev().find(|line| line.contains("link up"));
-    assert!(
-        up.unwrap() >= &*shown(-600) && up.unwrap() < &*shown(600),
-        "{log}"
-    );
+    assert!(about.contains(&up.unwrap().to_owned()), "{log}");
 }
 
 fn joins_in_one_year_and_goes_on_in_another(first: u64, then: u64) {

@@ -25,6 +25,12 @@ const BURST: Duration = Duration::from_millis(100);
 /// How often the network is looked at where the kernel tells nothing.
 const LOOK: Duration = Duration::from_secs(30);
 
+/// When to look again at a network whose gateway has not shown its hardware address: the link has
+/// talked to it by then...
+const AGAIN: Duration = Duration::from_secs(2);
+/// ...unless it has none.
+const AGAIN_TIMES: u8 = 3;
+
 /// Tells the loop of another network than before, for as long as it listens. `towards` is where
 /// the cluster is, as far as it is known.
 pub(crate) async fn watch(
@@ -33,13 +39,18 @@ pub(crate) async fn watch(
 ) {
     let mut notices = Notices::open();
     let mut known = Network::look(*towards.borrow_and_update());
+    let mut again = AGAIN_TIMES;
     loop {
         tokio::select! {
             () = notices.next() => sleep(BURST).await,
             changed = towards.changed() => if changed.is_err() { return },
+            () = sleep(AGAIN), if again > 0 && !known.is_complete() => again -= 1,
         }
         notices.forget();
         let network = Network::look(*towards.borrow_and_update());
+        if network.differs_from(&known) {
+            again = AGAIN_TIMES;
+        }
         if network != known {
             known = network.clone();
             // Nobody listens any more only when the agent ends.

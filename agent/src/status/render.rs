@@ -238,6 +238,10 @@ fn network_value(network: &Network) -> Value {
         ("interface", Value::text(&network.interface)),
         ("local", Value::text(local)),
         ("gateway", Value::maybe(network.gateway, Value::text)),
+        (
+            "gateway_hardware",
+            Value::maybe(network.hardware.as_ref(), Value::text),
+        ),
     ])
 }
 
@@ -325,7 +329,7 @@ problem:     cannot write
                 r#""round_trip_ms":48,"keepalive_s":25,"bytes_sent":1234,"#,
                 r#""bytes_received":567},"network":{"kind":"cellular","#,
                 r#""id":"992aefcf4fd995d8","interface":"wwan0","local":"10.0.0.7","#,
-                r#""gateway":"10.0.0.1"},"bytes_spent":98765,"#,
+                r#""gateway":"10.0.0.1","gateway_hardware":null},"bytes_spent":98765,"#,
                 r#""idle_bytes_a_day":81001,"last_loss":{"reason":"the \"cluster\" is busy","#,
                 r#""time":"2023-11-14T22:15:00Z"},"sessions":2,"only_login":"ann","#,
                 r#""problems":["cannot write"]}"#,

@@ -3,11 +3,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::process::run;
+use crate::time::now;
 
 pub(super) struct Clock {
     library: String,
@@ -26,8 +26,7 @@ impl Clock {
 
     /// How far a clock that shows this time, in seconds since the Unix epoch, is from this machine's.
     pub(super) fn offset(time: u64) -> String {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_or(0, |now| now.as_secs());
+        let now = now();
         if time < now {
             format!("-{}", now - time)
         } else {

@@ -19,6 +19,7 @@ use super::disk::Disk;
 use super::qmp::Qmp;
 use super::{Device, Link, Storage};
 use crate::process::{Daemon, poll};
+use crate::time::shown;
 
 /// This machine's loopback, TCP and UDP, as QEMU's own network shows it to the board.
 pub const GATEWAY: &str = "10.0.2.2";
@@ -158,7 +159,10 @@ impl Emulated {
         }
         command.args(["-append", &kernel]);
         if let Some(seconds) = self.clock {
-            command.args(["-rtc", &format!("base={},clock=host", date(seconds))]);
+            // QEMU takes the letter for UTC amiss.
+            let base = shown(seconds);
+            let base = base.trim_end_matches('Z');
+            command.args(["-rtc", &format!("base={base},clock=host")]);
         }
         let chardev = |id: &str, path: &Path| format!("socket,id={id},path={}", path.display());
         command.args(["-chardev", &chardev("serial", &sockets.serial)]);
@@ -328,12 +332,4 @@ fn connection(daemon: &mut Daemon, listener: &UnixListener) -> Result<UnixStream
     })?;
     stream.set_nonblocking(false)?;
     Ok(stream)
-}
-
-/// As QEMU wants it, by the calendar of the command of that name.
-fn date(seconds: u64) -> String {
-    let args = ["-u", "-d", &format!("@{seconds}"), "+%Y-%m-%dT%H:%M:%S"];
-    let printed = Command::new("date").args(args).output();
-    let printed = printed.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    printed.unwrap_or_else(|_| "utc".into())
 }

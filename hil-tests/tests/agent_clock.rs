@@ -1,6 +1,10 @@
 //! Devices whose clock is decades behind or ahead: they live by the cluster's time.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use hil_tests::cluster::{Agent, Cluster, me, text};
 use hil_tests::time::{now, shown};

@@ -2,6 +2,8 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
     clippy::print_stderr,
     reason = "a test fails by panicking, and says what it measures"
 )]
@@ -9,7 +11,7 @@
 use std::time::Instant;
 
 use hil_tests::cluster::{Agent, Cluster, Person, me, text};
-use hil_tests::net::{Nat, Uplink};
+use hil_tests::net::{Nat, Network, Uplink};
 use hil_tests::terminal::Terminal;
 use serde_json::Value;
 
@@ -34,7 +36,7 @@ impl Scene {
         let mut cluster = Cluster::start(dir.path(), "127.0.0.1").unwrap();
         cluster.use_plain_accounts().unwrap();
         cluster.add_user("operator", "access", &me()).unwrap();
-        let agent = cluster.agent("gateway-1", "", Nat::new().ok());
+        let agent = cluster.agent("gateway-1", "", Nat::new().ok().map(Network::from));
         let operator = cluster.logged_in("operator").unwrap();
         let terminal = Terminal::open(&operator, &format!("tsh ssh {}@gateway-1", me())).unwrap();
         terminal.enter("echo up=$TETHER_USER").unwrap();
@@ -49,7 +51,10 @@ impl Scene {
     }
 
     fn nat(&self) -> &Nat {
-        self.agent.nat().unwrap()
+        match self.agent.network() {
+            Some(Network::Nat(nat)) => nat,
+            _ => panic!("the device is not behind a router"),
+        }
     }
 
     /// The session goes on, a new one is served, and the link is the one it was.

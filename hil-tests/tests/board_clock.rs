@@ -1,5 +1,10 @@
 //! A board that believes in another year: without a battery, or with a clock that is decades ahead.
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "what JSON does not have is null, not a panic"
+)]
+
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};

@@ -15,6 +15,7 @@ use protocol::identity::CaPin;
 
 use crate::address::Address;
 use crate::link::quic::Offload;
+use crate::link::roam::Thrift;
 use reader::{Reader, Section};
 
 /// What the file says; all of it is optional.
@@ -27,6 +28,7 @@ pub(crate) struct Config {
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) log_level: Option<LevelFilter>,
     pub(crate) udp_offload: Option<Offload>,
+    pub(crate) keepalive: Option<Thrift>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) command_labels: Vec<CommandLabel>,
 }
@@ -87,6 +89,7 @@ fn read(mut root: Section<'_>, reader: &mut Reader<'_>) -> Config {
         data_dir: root.parsed(reader, "data_dir", absolute),
         log_level: root.parsed(reader, "log_level", crate::cli::level),
         udp_offload: root.parsed(reader, "udp_offload", str::parse),
+        keepalive: root.parsed(reader, "keepalive", str::parse),
         ..Config::default()
     };
     let fixed = root.section(reader, "labels");
@@ -112,6 +115,7 @@ fn node_name(text: &str) -> Result<String, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::keepalive::Profile;
 
     const FULL: &str = r#"
 cluster = "tether.example.com:3080"
@@ -121,6 +125,7 @@ node_name = "gateway-1"
 data_dir = "/data/tether"
 log_level = "debug"
 udp_offload = "off"
+keepalive = "metered"
 
 [labels]
 env = "lab"
@@ -159,6 +164,7 @@ period = "5m"
         assert_eq!(config.data_dir, Some("/data/tether".into()));
         assert_eq!(config.log_level, Some(LevelFilter::Debug));
         assert_eq!(config.udp_offload, Some(Offload::Off));
+        assert_eq!(config.keepalive, Some(Thrift::Always(Profile::Metered)));
         assert_eq!(
             config.labels.get("site/floor").map(String::as_str),
             Some("2")
@@ -196,6 +202,10 @@ period = "5m"
             (
                 "udp_offload = \"no\"",
                 "1: udp_offload: expected auto or off",
+            ),
+            (
+                "keepalive = \"30s\"",
+                "1: keepalive: expected auto, metered, normal or lan",
             ),
             ("log_level = \"loud\"", "1: log_level: expected error, warn"),
             (

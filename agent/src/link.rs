@@ -29,7 +29,7 @@ mod history;
 pub(crate) mod input;
 pub(crate) mod quic;
 mod renewal;
-mod roam;
+pub(crate) mod roam;
 mod sessions;
 pub(crate) mod transport;
 
@@ -54,7 +54,7 @@ use control::Open;
 use history::History;
 use input::Input;
 use renewal::Renewal;
-use roam::Memories;
+use roam::{Memories, Thrift};
 use sessions::Sessions;
 
 /// How often a link with sessions is looked at for signs of life: a fifth of the shortest
@@ -91,6 +91,7 @@ pub(crate) struct Runner {
     network: Network,
     /// Where the cluster was last seen.
     towards: watch::Sender<Option<IpAddr>>,
+    thrift: Thrift,
     memories: Memories,
 }
 
@@ -103,6 +104,7 @@ pub(crate) struct Start {
     pub(crate) inputs: mpsc::Sender<Input>,
     pub(crate) monotonic: Monotonic,
     pub(crate) towards: watch::Sender<Option<IpAddr>>,
+    pub(crate) thrift: Thrift,
 }
 
 impl Runner {
@@ -115,13 +117,14 @@ impl Runner {
             inputs,
             monotonic,
             towards,
+            thrift,
         } = start;
         clock::follow(node.clock());
         let network = Network::look(*towards.borrow());
         let config = Config {
             seed: crate::machine::seed(),
             policy: Policy::Only(Kind::Quic),
-            profile: roam::profile(network.kind),
+            profile: thrift.profile(network.kind),
         };
         let mut runner = Self {
             supervisor: Link::new(config, monotonic.now()),
@@ -141,6 +144,7 @@ impl Runner {
             history: History::default(),
             network,
             towards,
+            thrift,
             memories: Memories::default(),
         };
         runner.show_host();

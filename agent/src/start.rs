@@ -125,6 +125,7 @@ async fn hold(
         address,
         offload: config.udp_offload.unwrap_or_default(),
     };
+    let thrift = config.keepalive.unwrap_or_default();
     let labels = config.labels;
     crate::spawn(labels::watch::watch(
         labels.clone(),
@@ -139,6 +140,7 @@ async fn hold(
         inputs,
         monotonic,
         towards,
+        thrift,
     };
     Runner::new(start).run(queue).await;
     Ok(())

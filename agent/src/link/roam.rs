@@ -4,6 +4,7 @@
 //! any network there is nothing to do: the next change comes with one.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use protocol::keepalive::Profile;
@@ -34,12 +35,41 @@ impl Memories {
     }
 }
 
-/// What silence may cost on such a network.
-pub(super) const fn profile(kind: InterfaceKind) -> Profile {
-    match kind {
-        InterfaceKind::Cellular => Profile::Metered,
-        InterfaceKind::Loopback => Profile::Lan,
-        InterfaceKind::Wired | InterfaceKind::Wifi | InterfaceKind::Unknown => Profile::Normal,
+/// What silence may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Thrift {
+    /// As the kind of the interface suggests.
+    #[default]
+    ByInterface,
+    /// The same everywhere.
+    Always(Profile),
+}
+
+impl FromStr for Thrift {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "auto" => Self::ByInterface,
+            "metered" => Self::Always(Profile::Metered),
+            "normal" => Self::Always(Profile::Normal),
+            "lan" => Self::Always(Profile::Lan),
+            _ => return Err("expected auto, metered, normal or lan"),
+        })
+    }
+}
+
+impl Thrift {
+    /// What silence may cost on such a network.
+    pub(super) const fn profile(self, kind: InterfaceKind) -> Profile {
+        match (self, kind) {
+            (Self::Always(profile), _) => profile,
+            (_, InterfaceKind::Cellular) => Profile::Metered,
+            (_, InterfaceKind::Loopback) => Profile::Lan,
+            (_, InterfaceKind::Wired | InterfaceKind::Wifi | InterfaceKind::Unknown) => {
+                Profile::Normal
+            }
+        }
     }
 }
 
@@ -57,7 +87,7 @@ impl Runner {
             return;
         }
         if self.network.local.is_some() {
-            let profile = profile(self.network.kind);
+            let profile = self.thrift.profile(self.network.kind);
             self.supervisor
                 .handle_network_changed(profile, memory.unwrap_or_default(), now);
         }
@@ -91,6 +121,16 @@ impl Runner {
 mod tests {
     use super::*;
     use protocol::transport::Kind;
+
+    #[test]
+    fn a_modem_is_metered_unless_somebody_says_otherwise() {
+        let cellular = InterfaceKind::Cellular;
+        assert_eq!(Thrift::default().profile(cellular), Profile::Metered);
+        let told: Thrift = "lan".parse().unwrap();
+        assert_eq!(told.profile(cellular), Profile::Lan);
+        let by_interface: Thrift = "auto".parse().unwrap();
+        assert_eq!(by_interface.profile(InterfaceKind::Wired), Profile::Normal);
+    }
 
     #[test]
     fn the_latest_networks_are_remembered() {

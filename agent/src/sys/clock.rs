@@ -76,8 +76,9 @@ struct Time {
     nanos: i64,
 }
 
-/// The C library's clock. In a static binary, musl's own name for it can be linked to.
-#[cfg(all(target_env = "musl", target_feature = "crt-static"))]
+/// The C library's clock. In a static binary, as all builds with musl are, its own name for it can be
+/// linked to. (Whether `crt-static` is set says nothing: on MIPS it is not, and `dlsym` would crash.)
+#[cfg(target_env = "musl")]
 mod unmodified {
     use super::{Time, c_int, clockid_t};
 
@@ -94,7 +95,7 @@ mod unmodified {
 
 /// The next clock after this binary's own: the C library's, or that of whoever stands before it.
 /// It is looked up once, at the program's start, when nothing else runs yet.
-#[cfg(not(all(target_env = "musl", target_feature = "crt-static")))]
+#[cfg(not(target_env = "musl"))]
 mod unmodified {
     use std::mem::transmute;
     use std::ptr::null_mut;

@@ -12,6 +12,9 @@ use anyhow::{Context, Result};
 
 /// The crates of this workspace that an agent is made of.
 const OWN: &str = "tether-";
+/// Where cargo keeps what it knows of each crate: until 2026 all fingerprints in one folder, since
+/// then a folder for each crate.
+const FINGERPRINTS: [&str; 2] = [".fingerprint", "build"];
 /// Holds the path of the checkout that built last, and is locked while it does.
 const OWNER: &str = "owner";
 
@@ -41,9 +44,9 @@ impl Claim {
         owner.read_to_end(&mut before)?;
         let now = checkout.as_os_str().as_encoded_bytes();
         if before != now {
-            forget(&outputs.join(".fingerprint"))?;
+            forget(outputs)?;
             // Build scripts run here, whatever the target.
-            forget(&cache.join("small/.fingerprint"))?;
+            forget(&cache.join("small"))?;
             owner.set_len(0)?;
             owner.rewind()?;
             owner.write_all(now)?;
@@ -53,18 +56,17 @@ impl Claim {
 }
 
 /// Without its fingerprint, cargo builds a crate again.
-fn forget(fingerprints: &Path) -> Result<()> {
-    let Ok(entries) = fingerprints.read_dir() else {
-        return Ok(());
-    };
-    for entry in entries {
-        let entry = entry?;
-        if entry
-            .file_name()
-            .as_encoded_bytes()
-            .starts_with(OWN.as_bytes())
-        {
-            fs::remove_dir_all(entry.path())?;
+fn forget(outputs: &Path) -> Result<()> {
+    for folder in FINGERPRINTS {
+        let Ok(entries) = outputs.join(folder).read_dir() else {
+            continue;
+        };
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name.as_encoded_bytes().starts_with(OWN.as_bytes()) {
+                fs::remove_dir_all(entry.path())?;
+            }
         }
     }
     Ok(())
@@ -78,25 +80,28 @@ mod tests {
     fn what_another_checkout_built_is_built_again() -> Result<()> {
         let cache = tempfile::tempdir()?;
         let outputs = cache.path().join("mips/small");
-        let fingerprints = outputs.join(".fingerprint");
         let made = |crates: &[&str]| -> Result<()> {
             crates.iter().try_for_each(|name| {
-                fs::create_dir_all(fingerprints.join(name)).map_err(anyhow::Error::from)
+                fs::create_dir_all(outputs.join(name)).map_err(anyhow::Error::from)
             })
         };
         let claim = |checkout: &str| Claim::new(cache.path(), &outputs, Path::new(checkout));
-        let there = |name: &str| fingerprints.join(name).exists();
+        let there = |name: &str| outputs.join(name).exists();
+        let own = [".fingerprint/tether-agent-1", "build/tether-protocol/2"];
+        let dependencies = [".fingerprint/russh-3", "build/russh/3"];
 
         drop(claim("/a")?);
-        made(&["tether-agent-1", "tether-protocol-2", "russh-3"])?;
+        made(&own)?;
+        made(&dependencies)?;
         drop(claim("/a")?);
-        assert!(there("tether-agent-1"), "its own are kept");
+        assert!(own.iter().all(|name| there(name)), "its own are kept");
         drop(claim("/b")?);
-        assert!(!there("tether-agent-1") && !there("tether-protocol-2"));
-        assert!(there("russh-3"), "dependencies are the same everywhere");
-        made(&["tether-agent-1"])?;
+        assert!(!own.iter().any(|name| there(name)));
+        let kept = dependencies.iter().all(|name| there(name));
+        assert!(kept, "dependencies are the same everywhere");
+        made(&own)?;
         drop(claim("/a")?);
-        assert!(!there("tether-agent-1"));
+        assert!(!own.iter().any(|name| there(name)));
         Ok(())
     }
 }

@@ -44,6 +44,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const RETURN_AFTER: Duration = Duration::from_millis(500);
 /// ...and spread their return over this.
 const RETURN_SPREAD: Duration = Duration::from_secs(3);
+/// How often it is looked whether all is over.
+const POLL: Duration = Duration::from_millis(50);
 /// Last frames get this long to leave.
 const FLUSH: Duration = Duration::from_secs(2);
 
@@ -155,9 +157,8 @@ impl Cluster {
         }
         let code = VarInt::from_u32(CloseCode::Draining.code());
         self.endpoint.close(code, b"the cluster stops");
-        tokio::time::timeout(FLUSH, self.endpoint.wait_idle())
-            .await
-            .ok();
+        let flushed = async { tokio::join!(self.endpoint.wait_idle(), hang_up(&links.registry)) };
+        tokio::time::timeout(FLUSH, flushed).await.ok();
         links.presence.flush(&proxy.resources).await;
         tracing::info!("stopped");
         Ok(())
@@ -243,7 +244,7 @@ async fn drain(proxy: &Proxy) {
     }
     let deadline = tokio::time::sleep(DRAIN);
     tokio::pin!(deadline);
-    let mut poll = tokio::time::interval(Duration::from_millis(50));
+    let mut poll = tokio::time::interval(POLL);
     loop {
         tokio::select! {
             () = &mut deadline => {
@@ -252,6 +253,16 @@ async fn drain(proxy: &Proxy) {
             }
             _ = poll.tick() => if proxy.sessions.is_empty() { return },
         }
+    }
+}
+
+/// Closes the links that do not end with the UDP socket, and waits until all are gone.
+async fn hang_up(registry: &Registry) {
+    for live in registry.all() {
+        live.transport.close(CloseCode::Draining);
+    }
+    while !registry.is_empty() {
+        tokio::time::sleep(POLL).await;
     }
 }
 

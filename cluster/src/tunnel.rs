@@ -1,14 +1,16 @@
 //! Links from agents.
 //!
 //! Whatever the transport, the proxy sees three things of a link: control frames, `open`, and an
-//! end. [`Transport`] is that seam; [`quic`] is the first of its kind. [`serve`] speaks the control
-//! protocol over any transport, [`registry`] knows which nodes are there.
+//! end. [`Transport`] is that seam; behind it are [`quic`] and, where UDP is blocked, [`ssh`].
+//! [`serve`] speaks the control protocol over any transport, [`registry`] knows which nodes are
+//! there.
 
 pub mod presence;
 mod pulse;
 pub mod quic;
 pub mod registry;
 pub mod serve;
+pub mod ssh;
 pub mod stream;
 
 use std::io;
@@ -37,6 +39,10 @@ pub trait Transport: Send + Sync {
     /// Waits for a sign of life that is not a message on the control stream.
     fn sign(&self) -> BoxFuture<'_, ()> {
         futures::future::pending().boxed()
+    }
+    /// Whether the path's return would bring a silent agent back, with all its streams.
+    fn outlives_silence(&self) -> bool {
+        true
     }
     /// The word for listings: `quic`, `ssh`.
     fn kind(&self) -> &'static str;

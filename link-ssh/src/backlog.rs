@@ -4,6 +4,8 @@
 //! full, they wait for ever. What the stream does not take at once is kept here instead, and sent
 //! as the connection is read on. Channels send only while little is kept ([`Gate`]), so beyond that
 //! only russh's own answers are added.
+//!
+//! It starts only when it is told to: who is at the other end may not be known before.
 
 use std::collections::VecDeque;
 use std::io;
@@ -27,6 +29,7 @@ pub struct Gate(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
+    keeping: bool,
     shut: bool,
     waiting: Vec<Waker>,
 }
@@ -42,6 +45,15 @@ pub struct Backlog<S> {
 }
 
 impl Gate {
+    /// From now on writing does not wait.
+    pub fn keep(&self) {
+        self.lock().keeping = true;
+    }
+
+    fn limit(&self) -> usize {
+        if self.lock().keeping { LIMIT } else { 0 }
+    }
+
     /// Ready while there is room.
     pub fn poll_open(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.lock();
@@ -154,7 +166,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Backlog<S> {
         {
             return Poll::Ready(Ok(sent));
         }
-        let room = LIMIT.saturating_sub(this.kept.len()).min(bytes.len());
+        let limit = this.gate.limit();
+        let room = limit.saturating_sub(this.kept.len()).min(bytes.len());
         match bytes.get(..room) {
             // The stream below knows when to wake us.
             None | Some([]) => Poll::Pending,
@@ -195,6 +208,7 @@ mod tests {
         let (here, mut there) = tokio::io::duplex(1024);
         let sent = pattern(1 << 20);
         let (mut here, gate) = Backlog::new(here);
+        gate.keep();
         here.write_all(&sent).await.unwrap();
         here.flush().await.unwrap();
         let shut = poll_fn(|cx| Poll::Ready(gate.poll_open(cx).is_pending())).await;
@@ -227,16 +241,23 @@ mod tests {
     #[tokio::test]
     async fn what_is_kept_is_bounded() {
         let (here, _there) = tokio::io::duplex(1024);
-        let (mut here, _gate) = Backlog::new(here);
-        let mut taken = 0;
+        let (mut here, gate) = Backlog::new(here);
         let bytes = pattern(1 << 16);
-        let full = async {
-            loop {
-                taken += here.write(&bytes).await.unwrap();
+        assert_eq!(fill(&mut here, &bytes).await, 1024);
+        gate.keep();
+        assert_eq!(fill(&mut here, &bytes).await, LIMIT);
+    }
+
+    /// Writes until it would have to wait.
+    async fn fill(stream: &mut Backlog<tokio::io::DuplexStream>, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        poll_fn(|cx| {
+            while let Poll::Ready(sent) = Pin::new(&mut *stream).poll_write(cx, bytes) {
+                taken += sent.unwrap();
             }
-        };
-        let waited = tokio::time::timeout(std::time::Duration::from_millis(50), full).await;
-        assert!(waited.is_err());
-        assert_eq!(taken, LIMIT + 1024);
+            Poll::Ready(())
+        })
+        .await;
+        taken
     }
 }

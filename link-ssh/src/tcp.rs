@@ -1,10 +1,10 @@
 //! How a link's sockets are tuned.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use tokio::net::TcpStream;
 
 /// What is sent must be acknowledged within this time. Left alone, Linux tries for 15 minutes and
 /// more; a heartbeat is given 10 s after 25 s of silence.
@@ -14,9 +14,9 @@ const USER_TIMEOUT: Duration = Duration::from_secs(35);
 ///
 /// # Errors
 /// What the kernel says.
-pub fn tune(tcp: &TcpStream) -> io::Result<()> {
+pub fn tune(tcp: &impl AsFd) -> io::Result<()> {
     // Nagle's algorithm makes two small writes wait for the peer's delayed acknowledgement.
-    tcp.set_nodelay(true)?;
+    setsockopt(tcp, sockopt::TcpNoDelay, &true)?;
     let timeout = u32::try_from(USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
     setsockopt(tcp, sockopt::TcpUserTimeout, &timeout)?;
     Ok(())
@@ -25,6 +25,7 @@ pub fn tune(tcp: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use nix::sys::socket::getsockopt;
+    use tokio::net::TcpStream;
 
     use super::*;
 

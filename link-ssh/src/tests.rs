@@ -190,6 +190,7 @@ async fn link() -> Link {
         ..server::Config::default()
     });
     let (there, gate) = Backlog::new(there);
+    gate.keep();
     let handler = Cluster {
         table: Arc::clone(&cluster_table),
     };

@@ -1,5 +1,6 @@
 //! Serves one join request: the only thing a device without a certificate can ask for.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -9,6 +10,8 @@ use protocol::identity::NodeId;
 use protocol::message::Text;
 use protocol::message::join::{EXPORTED, JoinReply, JoinRequest, Joined};
 use quinn::Connection;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use super::Proxy;
 use super::quic::REQUEST_DEADLINE;
@@ -22,29 +25,50 @@ use crate::tunnel::stream::{Stream, WriteHalf};
 const DELIVERY: Duration = Duration::from_secs(10);
 
 impl Proxy {
-    /// Serves the one request of a connection with the join ALPN.
+    /// Serves the one request of a QUIC connection with the join ALPN.
     ///
     /// # Errors
     /// If the request is none, or the connection broke.
     pub async fn serve_join(&self, connection: &Connection) -> Result<()> {
         let accept = tokio::time::timeout(REQUEST_DEADLINE, connection.accept_bi());
         let (send, recv) = accept.await.context("no request")??;
-        let mut stream = Stream::quic(send, recv);
+        let mut exported = [0; EXPORTED];
+        connection
+            .export_keying_material(&mut exported, JOIN_EXPORTER_LABEL, b"")
+            .map_err(|_| anyhow!("no keying material"))?;
+        let addr = connection.remote_address();
+        self.answer_join(Stream::quic(send, recv), &exported, addr)
+            .await?;
+        close(connection, CloseCode::Done, "");
+        Ok(())
+    }
+
+    /// Serves the one request of a TLS connection with the join ALPN.
+    ///
+    /// # Errors
+    /// If the request is none, or the connection broke.
+    pub async fn serve_join_tcp(&self, tls: TlsStream<TcpStream>, addr: SocketAddr) -> Result<()> {
+        let exported = [0; EXPORTED];
+        let (_, session) = tls.get_ref();
+        let exported = session.export_keying_material(exported, JOIN_EXPORTER_LABEL, Some(b""))?;
+        self.answer_join(Stream::io(tls), &exported, addr).await
+    }
+
+    async fn answer_join(
+        &self,
+        mut stream: Stream,
+        exported: &[u8],
+        addr: SocketAddr,
+    ) -> Result<()> {
         let mut buffer = Vec::new();
         let request = stream.read.frame::<JoinRequest<'_>>(&mut buffer);
         let request = tokio::time::timeout(REQUEST_DEADLINE, request)
             .await
             .context("no request")??;
-        let mut exported = [0; EXPORTED];
-        connection
-            .export_keying_material(&mut exported, JOIN_EXPORTER_LABEL, b"")
-            .map_err(|_| anyhow!("no keying material"))?;
-        let addr = connection.remote_address().to_string();
-        let enrolled = self.enroll(&request, &exported, &addr).await;
+        let enrolled = self.enroll(&request, exported, &addr.to_string()).await;
         self.reply(&mut stream.write, enrolled).await?;
         stream.write.finish().await;
         stream.write.delivered(DELIVERY).await;
-        close(connection, CloseCode::Done, "");
         Ok(())
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use protocol::ALPN_CLIENT;
 use protocol::opening::{Opening, opening};
+use protocol::{ALPN_AGENT_SSH, ALPN_CLIENT, ALPN_JOIN};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -15,7 +15,7 @@ use super::Proxy;
 use super::api::Api;
 use super::dial::Caller;
 use super::limits::Place;
-use super::ssh::SshProxy;
+use super::ssh::{Expected, SshProxy};
 use crate::auth::ca::peer::{Peer, identify};
 use crate::tunnel::stream::Stream;
 
@@ -85,20 +85,52 @@ impl Front {
             }
         };
         let peer = self.peer(&tls)?;
-        if tls.get_ref().1.alpn_protocol() == Some(ALPN_CLIENT) {
-            let Some(Peer::User(user)) = peer else {
-                anyhow::bail!("a user's certificate is required");
-            };
-            drop(place);
-            self.proxy
-                .serve_dial(Caller { user, addr }, Stream::io(tls))
-                .await;
-            return Ok(());
+        match tls.get_ref().1.alpn_protocol() {
+            Some(ALPN_CLIENT) => self.client(tls, addr, peer, place).await,
+            Some(ALPN_AGENT_SSH) => self.agent(tls, addr, peer, place).await,
+            Some(ALPN_JOIN) => {
+                let served = self.proxy.serve_join_tcp(tls, addr).await;
+                drop(place);
+                served
+            }
+            // HTTP keeps its place: whoever is not logged in stays a stranger.
+            _ => {
+                self.api.serve(tls, addr, peer).await;
+                drop(place);
+                Ok(())
+            }
         }
-        // HTTP keeps its place: whoever is not logged in stays a stranger.
-        self.api.serve(tls, addr, peer).await;
+    }
+
+    async fn client(
+        self,
+        tls: TlsStream<TcpStream>,
+        addr: SocketAddr,
+        peer: Option<Peer>,
+        place: Place,
+    ) -> Result<()> {
+        let Some(Peer::User(user)) = peer else {
+            anyhow::bail!("a user's certificate is required");
+        };
         drop(place);
+        let caller = Caller { user, addr };
+        self.proxy.serve_dial(caller, Stream::io(tls)).await;
         Ok(())
+    }
+
+    async fn agent(
+        self,
+        tls: TlsStream<TcpStream>,
+        addr: SocketAddr,
+        peer: Option<Peer>,
+        place: Place,
+    ) -> Result<()> {
+        let Some(Peer::Node { id, public_key }) = peer else {
+            anyhow::bail!("a node's certificate is required");
+        };
+        link_ssh::tcp::tune(tls.get_ref().0)?;
+        let expected = Expected { id, public_key };
+        self.ssh.serve_agent(tls, addr, place, expected).await
     }
 
     fn peer(&self, tls: &TlsStream<TcpStream>) -> Result<Option<Peer>> {

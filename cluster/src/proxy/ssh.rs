@@ -1,44 +1,81 @@
-//! The proxy's own SSH server: what `ssh -J` jumps through.
+//! The proxy's own SSH server: what `ssh -J` jumps through, and the cluster's end of agents' links
+//! where UDP is blocked.
 //!
-//! It accepts user certificates and `direct-tcpip` channels to nodes, and nothing else: no shell,
-//! no forwarding elsewhere. The bytes on a channel are another SSH connection, end to end between
-//! client and node, which the proxy cannot read.
+//! Who comes is told by the certificate, and by nothing before it. A user's opens `direct-tcpip`
+//! channels to nodes, and nothing else: no shell, no forwarding elsewhere. The bytes on a channel
+//! are another SSH connection, end to end between client and node, which the proxy cannot read. A
+//! node's opens one session channel, for control messages; the channels of dials are opened by the
+//! proxy.
+//!
+//! Agents come inside TLS, where SSH needs no cipher of its own, or bare where a middlebox does not
+//! let TLS pass.
 
+mod certificate;
+mod guest;
+
+use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use link_ssh::{Backlog, Wire};
+use protocol::identity::NodeId;
 use russh::keys::ssh_key::LineEnding;
-use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::{Algorithm, Certificate, PrivateKey};
-use russh::server::{self, Auth, ChannelOpenHandle, Msg, Session};
-use russh::{Channel, Disconnect, MethodKind, MethodSet};
-use time::OffsetDateTime;
+use russh::server::{self, RunningSession};
+use russh::{Disconnect, Limits, MethodKind, MethodSet, Preferred, cipher, compression, kex, mac};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::Proxy;
-use super::dial::Caller;
 use super::limits::Place;
 use crate::audit::{Event, code};
-use crate::auth::ca::peer::{UserPeer, fingerprint};
+use crate::resource::node::NodeSpec;
 use crate::resource::user::UserSpec;
 use crate::store::{Backend, Key, StoreError};
-use crate::tunnel::stream::Stream;
+use crate::tunnel::ssh::{BOUNDS, End};
+use guest::Guest;
 
 /// A client must be authenticated within this time (sshd's `LoginGraceTime` is 120 s; nobody types
 /// a password here).
 const AUTH_DEADLINE: Duration = Duration::from_secs(30);
-/// Time for a disconnect with its reason to be on its way.
-const LAST_WORDS: Duration = Duration::from_secs(2);
-/// Nodes one connection may jump to.
-const MAX_CHANNELS: usize = 16;
+/// Keys are exchanged anew after this time, or a gigabyte. OpenSSH does not go by time at all, and
+/// each exchange costs a metered link 3 kB.
+const REKEY_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// For connections that are protected already: keys that are not used need no change.
+const NEVER: Limits = Limits {
+    rekey_write_limit: usize::MAX,
+    rekey_read_limit: usize::MAX,
+    rekey_time_limit: Duration::MAX,
+};
 
 /// The SSH server's configuration.
 pub struct SshProxy {
-    config: Arc<server::Config>,
+    bare: Arc<server::Config>,
+    inside_tls: Arc<server::Config>,
     proxy: Proxy,
+}
+
+/// A node that TLS has authenticated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    /// Its id.
+    pub id: NodeId,
+    /// Its bound key.
+    pub public_key: [u8; 32],
+}
+
+/// Somebody who has not authenticated to SSH yet.
+struct Stranger {
+    addr: SocketAddr,
+    _place: Place,
+    /// Whom TLS has authenticated already.
+    expected: Option<Expected>,
+    /// A bare connection's socket; links are tuned, users' connections are not.
+    socket: Option<OwnedFd>,
 }
 
 impl SshProxy {
@@ -49,72 +86,134 @@ impl SshProxy {
     pub async fn open(proxy: Proxy, host: &str) -> Result<Self> {
         let key = host_key(&**proxy.resources.backend()).await?;
         let certificate = proxy.authorities.issue_proxy_ssh(&key, host)?;
-        let config = server::Config {
-            server_id: russh::SshId::Standard(
-                concat!("SSH-2.0-Tether_", env!("CARGO_PKG_VERSION")).into(),
-            ),
-            methods: MethodSet::from(&[MethodKind::PublicKey][..]),
-            // There is nothing to guess, so nothing to slow down.
-            auth_rejection_time: Duration::ZERO,
-            keys: vec![key],
-            certificates: vec![certificate],
-            // A jump may be idle for as long as the session inside it.
-            inactivity_timeout: None,
-            channel_buffer_size: 16,
-            nodelay: true,
-            ..server::Config::default()
+        let bare = server::Config {
+            limits: Limits {
+                rekey_time_limit: REKEY_AFTER,
+                ..Limits::default()
+            },
+            ..config(key.clone(), certificate.clone())
+        };
+        let inside_tls = server::Config {
+            limits: NEVER,
+            preferred: Preferred {
+                kex: Cow::Borrowed(&[kex::CURVE25519]),
+                cipher: Cow::Borrowed(&[cipher::NONE]),
+                mac: Cow::Borrowed(&[mac::NONE]),
+                compression: Cow::Borrowed(&[compression::NONE]),
+                ..Preferred::DEFAULT
+            },
+            ..config(key, certificate)
         };
         Ok(Self {
-            config: Arc::new(config),
+            bare: Arc::new(bare),
+            inside_tls: Arc::new(inside_tls),
             proxy,
         })
     }
 
-    /// Serves one connection until it ends.
+    /// Serves one bare connection until it ends.
     ///
     /// # Errors
     /// If the client broke the protocol or did not authenticate in time.
     pub async fn serve(&self, tcp: TcpStream, addr: SocketAddr, place: Place) -> Result<()> {
-        let (login, mut progress) = watch::channel(Login::Silent);
-        let handler = Jump {
-            proxy: self.proxy.clone(),
+        let stranger = Stranger {
             addr,
-            user: None,
-            channels: 0,
-            login,
-            place: Some(place),
+            _place: place,
+            expected: None,
+            socket: Some(tcp.as_fd().try_clone_to_owned()?),
         };
-        let handshake = server::run_stream(Arc::clone(&self.config), tcp, handler);
-        let mut session = tokio::time::timeout(AUTH_DEADLINE, handshake).await??;
-        let seen = progress.clone();
-        let done = progress.wait_for(|login| matches!(login, Login::Done));
-        let in_time = async { tokio::time::timeout(AUTH_DEADLINE, done).await.is_ok() };
-        let ended = tokio::select! {
-            ended = &mut session => ended,
-            in_time = in_time => {
-                if !in_time {
-                    let bye = "authentication took too long".to_owned();
-                    session.handle().disconnect(Disconnect::ByApplication, bye, String::new()).await.ok();
-                }
-                session.await
-            },
+        self.run(&self.bare, tcp, stranger).await
+    }
+
+    /// Serves the connection of an agent that TLS has authenticated.
+    ///
+    /// # Errors
+    /// If the agent broke the protocol or did not authenticate in time.
+    pub async fn serve_agent<S>(
+        &self,
+        tls: S,
+        addr: SocketAddr,
+        place: Place,
+        expected: Expected,
+    ) -> Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let stranger = Stranger {
+            addr,
+            _place: place,
+            expected: Some(expected),
+            socket: None,
         };
-        let last = seen.borrow().clone();
-        if let Login::Tried(user) = last {
-            self.note_no_certificate(&user, addr).await;
+        self.run(&self.inside_tls, tls, stranger).await
+    }
+
+    async fn run<S>(
+        &self,
+        config: &Arc<server::Config>,
+        stream: S,
+        stranger: Stranger,
+    ) -> Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (stream, gate) = Backlog::new(stream);
+        let (stream, cutter) = Wire::new(stream);
+        let (login, progress) = watch::channel(Login::Silent);
+        let end = End::new(gate, cutter);
+        let addr = stranger.addr;
+        let guest = Guest::new(self.proxy.clone(), stranger, end, login);
+        let handshake = server::run_stream(Arc::clone(config), stream, guest);
+        let session = tokio::time::timeout(AUTH_DEADLINE, handshake).await??;
+        let ended = attend(session, progress.clone()).await;
+        let last = progress.borrow().clone();
+        if let Login::Tried(name) = last {
+            self.note_no_certificate(&name, addr).await;
         }
         ended
     }
 
     /// A certificate that has expired never reaches us: russh refuses it by itself. Only for users
-    /// that exist, so that strangers cannot fill the audit log.
-    async fn note_no_certificate(&self, user: &str, addr: SocketAddr) {
+    /// and nodes that exist, so that strangers cannot fill the audit log.
+    async fn note_no_certificate(&self, name: &str, addr: SocketAddr) {
         let error = "no valid certificate was shown: it has expired, or there was none";
         tracing::info!(%addr, error, "ssh refused");
-        if let Ok(Some(_)) = self.proxy.resources.find::<UserSpec>(user).await {
-            refused(&self.proxy, user, addr, error).await;
-        }
+        let resources = &self.proxy.resources;
+        let event = Event::new(code::CERTIFICATE_REFUSED);
+        let event = if let Ok(Some(_)) = resources.find::<UserSpec>(name).await {
+            event.user(name)
+        } else if let Ok(Some(node)) = resources.find::<NodeSpec>(name).await {
+            event.server(name, &node.spec.hostname)
+        } else {
+            return;
+        };
+        record_refusal(&self.proxy, event, addr, error).await;
     }
+}
+
+/// Waits for the end of a connection, and ends it if nobody has authenticated in time.
+async fn attend(
+    mut session: RunningSession<Guest>,
+    mut progress: watch::Receiver<Login>,
+) -> Result<()> {
+    let done = progress.wait_for(|login| matches!(login, Login::Done));
+    let in_time = async { tokio::time::timeout(AUTH_DEADLINE, done).await.is_ok() };
+    tokio::select! {
+        ended = &mut session => ended,
+        in_time = in_time => {
+            if !in_time {
+                let bye = "authentication took too long".to_owned();
+                session.handle().disconnect(Disconnect::ByApplication, bye, String::new()).await.ok();
+            }
+            session.await
+        },
+    }
+}
+
+async fn record_refusal(proxy: &Proxy, event: Event, addr: SocketAddr, error: &str) {
+    let event = event.field("error", error);
+    let event = event.field("addr.remote", addr.to_string());
+    proxy.audit.record(event).await;
 }
 
 /// How far a client has come.
@@ -126,141 +225,27 @@ enum Login {
     Tried(String),
     /// It has shown a certificate, and was told no.
     Refused,
-    /// It is in.
+    /// It is in; an agent, once it has opened its control channel.
     Done,
 }
 
-struct Jump {
-    proxy: Proxy,
-    addr: SocketAddr,
-    user: Option<UserPeer>,
-    channels: usize,
-    login: watch::Sender<Login>,
-    place: Option<Place>,
-}
-
-impl Jump {
-    /// russh has verified signature, validity and possession; whose signature it is, is ours.
-    fn check(&self, certificate: &Certificate) -> Result<UserPeer> {
-        let authorities = &self.proxy.authorities;
-        let ca = authorities.user.ssh.public_key().key_data();
-        anyhow::ensure!(
-            certificate.signature_key() == ca,
-            "the certificate is of another CA"
-        );
-        anyhow::ensure!(
-            certificate.cert_type() == CertType::User,
-            "not a user certificate"
-        );
-        anyhow::ensure!(
-            certificate.critical_options().is_empty(),
-            "unknown critical option"
-        );
-        let not_after = i64::try_from(certificate.valid_before())?;
-        Ok(UserPeer {
-            name: certificate.key_id().to_owned(),
-            fingerprint: fingerprint(&certificate.public_key().clone().into()),
-            not_after: OffsetDateTime::from_unix_timestamp(not_after)?,
-        })
-    }
-}
-
-async fn refused(proxy: &Proxy, user: &str, addr: SocketAddr, error: &str) {
-    let event = Event::new(code::CERTIFICATE_REFUSED)
-        .user(user)
-        .field("error", error);
-    let event = event.field("addr.remote", addr.to_string());
-    proxy.audit.record(event).await;
-}
-
-impl server::Handler for Jump {
-    type Error = anyhow::Error;
-
-    async fn auth_none(&mut self, user: &str) -> Result<Auth> {
-        // Every client asks this first, to learn which methods there are (RFC 4252 §5.2).
-        let silent = matches!(*self.login.borrow(), Login::Silent);
-        if silent {
-            self.login.send_replace(Login::Tried(user.to_owned()));
-        }
-        Ok(Auth::reject())
-    }
-
-    async fn auth_openssh_certificate(
-        &mut self,
-        user: &str,
-        certificate: &Certificate,
-    ) -> Result<Auth> {
-        match self.check(certificate) {
-            Ok(peer) => {
-                self.user = Some(peer);
-                self.place = None;
-                self.login.send_replace(Login::Done);
-                Ok(Auth::Accept)
-            }
-            Err(error) => {
-                tracing::info!(addr = %self.addr, %error, "ssh certificate refused");
-                self.login.send_replace(Login::Refused);
-                refused(&self.proxy, user, self.addr, &error.to_string()).await;
-                Ok(Auth::reject())
-            }
-        }
-    }
-
-    async fn channel_open_direct_tcpip(
-        &mut self,
-        channel: Channel<Msg>,
-        host: &str,
-        _port: u32,
-        _originator_address: &str,
-        _originator_port: u32,
-        reply: ChannelOpenHandle,
-        session: &mut Session,
-    ) -> Result<()> {
-        let Some(user) = self.user.clone() else {
-            return Ok(());
-        };
-        self.channels += 1;
-        if self.channels > MAX_CHANNELS {
-            return Ok(());
-        }
-        let caller = Caller {
-            user,
-            addr: self.addr,
-        };
-        let (proxy, target, handle) = (self.proxy.clone(), host.to_owned(), session.handle());
-        tokio::spawn(async move {
-            match proxy.dial(&caller, &target, None).await {
-                Ok(dialled) => {
-                    reply.accept().await;
-                    proxy
-                        .carry(Stream::io(channel.into_stream()), dialled)
-                        .await;
-                }
-                Err(refused) => {
-                    // A failed channel shows no reason in OpenSSH; a disconnect does.
-                    let reason = Disconnect::ByApplication;
-                    handle
-                        .disconnect(reason, refused.text, String::new())
-                        .await
-                        .ok();
-                    // Dropping the reply fails the channel, and would overtake the disconnect.
-                    tokio::time::sleep(LAST_WORDS).await;
-                    drop(reply);
-                }
-            }
-        });
-        Ok(())
-    }
-
-    async fn channel_open_session(
-        &mut self,
-        _channel: Channel<Msg>,
-        _reply: ChannelOpenHandle,
-        session: &mut Session,
-    ) -> Result<()> {
-        let text = "the proxy offers no shell; jump through it: ssh -J USER@PROXY LOGIN@NODE";
-        session.disconnect(Disconnect::ByApplication, text, "")?;
-        Ok(())
+fn config(key: PrivateKey, certificate: Certificate) -> server::Config {
+    server::Config {
+        server_id: russh::SshId::Standard(
+            concat!("SSH-2.0-Tether_", env!("CARGO_PKG_VERSION")).into(),
+        ),
+        methods: MethodSet::from(&[MethodKind::PublicKey][..]),
+        // There is nothing to guess, so nothing to slow down.
+        auth_rejection_time: Duration::ZERO,
+        keys: vec![key],
+        certificates: vec![certificate],
+        window_size: BOUNDS.ssh_window(),
+        maximum_packet_size: link_ssh::PACKET,
+        // A jump may be idle for as long as the session inside it.
+        inactivity_timeout: None,
+        channel_buffer_size: 16,
+        nodelay: true,
+        ..server::Config::default()
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use protocol::{ALPN_AGENT, ALPN_CLIENT, ALPN_HTTP, ALPN_JOIN};
+use protocol::{ALPN_AGENT, ALPN_AGENT_SSH, ALPN_CLIENT, ALPN_HTTP, ALPN_JOIN};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -88,7 +88,8 @@ impl Tls {
     /// # Errors
     /// If rustls finds it inconsistent.
     pub fn tcp(&self) -> Result<ServerConfig> {
-        self.config(&[ALPN_CLIENT, ALPN_HTTP[0], ALPN_HTTP[1]])
+        let [h2, http1] = ALPN_HTTP;
+        self.config(&[ALPN_CLIENT, ALPN_AGENT_SSH, ALPN_JOIN, h2, http1])
     }
 
     fn config(&self, alpn: &[&[u8]]) -> Result<ServerConfig> {

@@ -180,6 +180,7 @@ impl Links {
                 () = tokio::time::sleep_until(pulse.deadline()) => {
                     match self.look(live, &mut pulse) {
                         Look::Gone => return SILENT.into(),
+                        Look::Silent if !live.transport.outlives_silence() => return SILENT.into(),
                         Look::Settled | Look::Alive | Look::Silent => Ok(Next::GoOn),
                     }
                 }

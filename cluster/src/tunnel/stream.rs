@@ -8,10 +8,12 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use link_ssh::{Ended, Reader, Writer};
 use protocol::appetite::Appetite;
 use protocol::error::DecodeError;
 use protocol::message::frame::{HEADER, body_length};
 use protocol::message::{MAX_FRAME, Message, decode, encode};
+use russh::server::Msg;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
@@ -36,6 +38,15 @@ impl Stream {
         }
     }
 
+    /// A channel of an SSH link.
+    #[must_use]
+    pub fn ssh(read: Reader<Msg>, write: Writer<Msg>, ended: Ended) -> Self {
+        Self {
+            read: ReadHalf::Ssh(read),
+            write: WriteHalf::Ssh(write, ended),
+        }
+    }
+
     /// A stream of anything else.
     pub fn io<S: AsyncRead + AsyncWrite + Send + 'static>(stream: S) -> Self {
         let (read, write) = tokio::io::split(stream);
@@ -50,6 +61,8 @@ impl Stream {
 pub enum ReadHalf {
     /// Chunks come as they arrived.
     Quic(quinn::RecvStream),
+    /// Chunks come as they arrived.
+    Ssh(Reader<Msg>),
     /// Chunks are read into a buffer.
     Io(Box<dyn AsyncRead + Send + Unpin>, BytesMut),
 }
@@ -62,6 +75,7 @@ impl ReadHalf {
     pub async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
         match self {
             Self::Quic(stream) => Ok(stream.read_chunk(CHUNK, true).await?.map(|c| c.bytes)),
+            Self::Ssh(reader) => std::future::poll_fn(|cx| reader.poll_chunk(cx)).await,
             Self::Io(stream, buffer) => {
                 buffer.reserve(CHUNK / 2);
                 let read = stream.read_buf(buffer).await?;
@@ -95,6 +109,7 @@ impl AsyncRead for ReadHalf {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Quic(stream) => AsyncRead::poll_read(Pin::new(stream), cx, buf),
+            Self::Ssh(reader) => Pin::new(reader).poll_read(cx, buf),
             Self::Io(stream, _) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -104,6 +119,8 @@ impl AsyncRead for ReadHalf {
 pub enum WriteHalf {
     /// Chunks are queued as they are.
     Quic(Fair),
+    /// Chunks are cut into packets.
+    Ssh(Writer<Msg>, Ended),
     /// Chunks are written.
     Io(Box<dyn AsyncWrite + Send + Unpin>),
 }
@@ -119,6 +136,7 @@ impl WriteHalf {
                 fair.note(bytes.len());
                 Ok(fair.stream.write_chunk(bytes).await?)
             }
+            Self::Ssh(writer, _) => writer.write_all(&bytes).await,
             Self::Io(stream) => {
                 stream.write_all(&bytes).await?;
                 stream.flush().await
@@ -139,16 +157,19 @@ impl WriteHalf {
         match self {
             // A stream that is closed already needs no end.
             Self::Quic(fair) => drop(fair.stream.finish()),
+            Self::Ssh(writer, _) => drop(writer.shutdown().await),
             Self::Io(stream) => drop(stream.shutdown().await),
         }
     }
 
     /// Waits until the peer has everything, or `limit` has passed.
     pub async fn delivered(&mut self, limit: Duration) {
-        if let Self::Quic(fair) = self {
-            tokio::time::timeout(limit, fair.stream.stopped())
-                .await
-                .ok();
+        match self {
+            Self::Quic(fair) => {
+                drop(tokio::time::timeout(limit, fair.stream.stopped()).await);
+            }
+            Self::Ssh(_, ended) => drop(tokio::time::timeout(limit, ended.wait()).await),
+            Self::Io(_) => {}
         }
     }
 }

@@ -40,9 +40,16 @@ impl FromStr for Address {
     type Err = NoAddress;
 
     fn from_str(text: &str) -> Result<Self, NoAddress> {
+        Self::with_default_port(text, DEFAULT_PORT)
+    }
+}
+
+impl Address {
+    /// Reads an address that may leave out the port.
+    pub(crate) fn with_default_port(text: &str, default: u16) -> Result<Self, NoAddress> {
         let (host, port) = match text.strip_prefix('[') {
-            Some(rest) => bracketed(rest)?,
-            None => plain(text)?,
+            Some(rest) => bracketed(rest, default)?,
+            None => plain(text, default)?,
         };
         Ok(Self {
             host: host.to_owned(),
@@ -51,20 +58,20 @@ impl FromStr for Address {
     }
 }
 
-fn bracketed(rest: &str) -> Result<(&str, u16), NoAddress> {
+fn bracketed(rest: &str, default: u16) -> Result<(&str, u16), NoAddress> {
     let (host, tail) = rest.split_once(']').ok_or(NoAddress)?;
     host.parse::<std::net::Ipv6Addr>().map_err(|_| NoAddress)?;
     match tail.strip_prefix(':') {
         Some(digits) => Ok((host, port(digits)?)),
-        None if tail.is_empty() => Ok((host, DEFAULT_PORT)),
+        None if tail.is_empty() => Ok((host, default)),
         None => Err(NoAddress),
     }
 }
 
-fn plain(text: &str) -> Result<(&str, u16), NoAddress> {
+fn plain(text: &str, default: u16) -> Result<(&str, u16), NoAddress> {
     let (host, port) = match text.split_once(':') {
         Some((host, digits)) => (host, port(digits)?),
-        None => (text, DEFAULT_PORT),
+        None => (text, default),
     };
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     if host.is_empty() || host.len() > MAX_HOST || !host.chars().all(allowed) {

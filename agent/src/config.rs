@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use log::LevelFilter;
 use protocol::identity::CaPin;
+use protocol::transport::{Kind, Policy};
 
 use crate::address::Address;
 use crate::link::quic::Offload;
 use crate::link::roam::Thrift;
+use crate::proxy;
 use reader::{Reader, Section};
 
 /// What the file says; all of it is optional.
@@ -29,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) log_level: Option<LevelFilter>,
     pub(crate) udp_offload: Option<Offload>,
     pub(crate) keepalive: Option<Thrift>,
+    pub(crate) transport: Option<Policy>,
+    pub(crate) proxy: proxy::Setting,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) command_labels: Vec<CommandLabel>,
 }
@@ -90,6 +94,8 @@ fn read(mut root: Section<'_>, reader: &mut Reader<'_>) -> Config {
         log_level: root.parsed(reader, "log_level", crate::cli::level),
         udp_offload: root.parsed(reader, "udp_offload", str::parse),
         keepalive: root.parsed(reader, "keepalive", str::parse),
+        transport: root.parsed(reader, "transport", policy),
+        proxy: root.parsed(reader, "proxy", str::parse).unwrap_or_default(),
         ..Config::default()
     };
     let fixed = root.section(reader, "labels");
@@ -105,6 +111,15 @@ fn absolute(text: &str) -> Result<PathBuf, &'static str> {
         Ok(text.into())
     } else {
         Err("expected an absolute path")
+    }
+}
+
+fn policy(text: &str) -> Result<Policy, &'static str> {
+    match text {
+        "auto" => Ok(Policy::Auto),
+        "quic" => Ok(Policy::Only(Kind::Quic)),
+        "ssh" => Ok(Policy::Only(Kind::Ssh)),
+        _ => Err("expected auto, quic or ssh"),
     }
 }
 
@@ -126,6 +141,8 @@ data_dir = "/data/tether"
 log_level = "debug"
 udp_offload = "off"
 keepalive = "metered"
+transport = "ssh"
+proxy = "http://user:s3cret@proxy.example.com:3128"
 
 [labels]
 env = "lab"
@@ -154,6 +171,7 @@ period = "5m"
     #[test]
     fn a_full_file_is_read() {
         let config = parse(FULL).unwrap();
+        assert!(!format!("{config:?}").contains("s3cret"));
         assert_eq!(
             config.cluster.unwrap().to_string(),
             "tether.example.com:3080"
@@ -165,6 +183,11 @@ period = "5m"
         assert_eq!(config.log_level, Some(LevelFilter::Debug));
         assert_eq!(config.udp_offload, Some(Offload::Off));
         assert_eq!(config.keepalive, Some(Thrift::Always(Profile::Metered)));
+        assert_eq!(config.transport, Some(Policy::Only(Kind::Ssh)));
+        let proxy::Setting::Through(through) = config.proxy else {
+            panic!("{:?}", config.proxy);
+        };
+        assert_eq!(through.address.to_string(), "proxy.example.com:3128");
         assert_eq!(
             config.labels.get("site/floor").map(String::as_str),
             Some("2")
@@ -206,6 +229,14 @@ period = "5m"
             (
                 "keepalive = \"30s\"",
                 "1: keepalive: expected auto, metered, normal or lan",
+            ),
+            (
+                "transport = \"tcp\"",
+                "1: transport: expected auto, quic or ssh",
+            ),
+            (
+                "proxy = \"socks5://h:1\"",
+                "1: proxy: expected http://HOST:PORT",
             ),
             ("log_level = \"loud\"", "1: log_level: expected error, warn"),
             (

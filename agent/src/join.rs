@@ -14,11 +14,12 @@ use protocol::error::CloseCode;
 use protocol::message::control::Refusal;
 use protocol::message::join::{JoinReply, JoinRequest, Secret};
 use protocol::message::{Blob, Text, decode};
+use protocol::transport::{self, Choice};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use crate::link::connect::{Route, connect};
+use crate::link::connect::{Route, Shown, connect};
 use crate::link::frame;
 use crate::link::transport::{Fault, FaultKind, Transport};
 use crate::state::key::DeviceKey;
@@ -66,14 +67,8 @@ pub(crate) async fn join(
         token: plan.token.clone(),
         node_name: plan.node_name.clone(),
     };
-    let given = ask(
-        &Route::to(plan.cluster.clone()),
-        &tls,
-        key,
-        &applicant,
-        failures,
-    )
-    .await?;
+    let first = Choice::new(plan.route.policy).plan();
+    let given = ask(&plan.route, first, tls, key, &applicant, failures).await?;
     certificate::check_pin(&given.trust, plan.ca_pin)
         .map_err(|error| Fault::new(FaultKind::Untrusted, error.to_string()))?;
     checked(given, key)
@@ -82,6 +77,7 @@ pub(crate) async fn join(
 /// Gets new certificates for a node that was away too long.
 pub(crate) async fn come_back(
     route: &Route,
+    plan: transport::Plan,
     membership: &Membership,
     key: &DeviceKey,
     now: Duration,
@@ -92,7 +88,7 @@ pub(crate) async fn come_back(
         node_id: membership.node_id.0,
         generation: membership.certificates.generation,
     };
-    checked(ask(route, &tls, key, &applicant, failures).await?, key)
+    checked(ask(route, plan, tls, key, &applicant, failures).await?, key)
 }
 
 fn checked(given: Membership, key: &DeviceKey) -> Result<Membership, JoinError> {
@@ -104,12 +100,14 @@ fn checked(given: Membership, key: &DeviceKey) -> Result<Membership, JoinError> 
 
 async fn ask(
     route: &Route,
-    tls: &rustls::ClientConfig,
+    plan: transport::Plan,
+    tls: rustls::ClientConfig,
     key: &DeviceKey,
     applicant: &Applicant,
     failures: u32,
 ) -> Result<Membership, JoinError> {
-    let transport = connect(route, tls, failures).await?;
+    let shown = Shown::Nothing(Box::new(tls));
+    let transport = connect(route, &shown, plan, failures).await?;
     let reply = timeout(REPLY_TIMEOUT, exchange(&*transport, key, applicant))
         .await
         .unwrap_or_else(|_| {
@@ -148,11 +146,9 @@ async fn exchange(
 
 async fn talk(transport: &dyn Transport, request: &[u8]) -> Result<Vec<u8>, Fault> {
     let mut stream = transport.open().await?;
-    stream
-        .writer
-        .write_all(request)
-        .await
-        .map_err(Fault::local)?;
+    let writer = &mut stream.writer;
+    writer.write_all(request).await.map_err(Fault::local)?;
+    writer.flush().await.map_err(Fault::local)?;
     frame::read(&mut stream.reader).await
 }
 

@@ -17,27 +17,34 @@
 //! dropped.
 
 mod act;
+mod addresses;
 mod attempt;
 mod budget;
 pub(crate) mod connect;
 mod connections;
 mod control;
 mod dial;
+mod fault;
 pub(crate) mod frame;
 mod handle;
 mod history;
+mod http;
 pub(crate) mod input;
 pub(crate) mod quic;
+mod race;
 mod renewal;
 pub(crate) mod roam;
 mod sessions;
+pub(crate) mod ssh;
+mod tcp;
+mod tls;
 pub(crate) mod transport;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use protocol::link::{Config, Link};
-use protocol::transport::{Kind, Policy};
+use protocol::transport::Plan;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -82,6 +89,8 @@ pub(crate) struct Runner {
     monotonic: Monotonic,
     connections: Connections,
     budget: Budget,
+    /// What the attempt under way tries.
+    plan: Plan,
     /// Whether the cluster turned the certificate down that the node holds.
     certificate_refused: bool,
     renewal: Renewal,
@@ -123,7 +132,7 @@ impl Runner {
         let network = Network::look(*towards.borrow());
         let config = Config {
             seed: crate::machine::seed(),
-            policy: Policy::Only(Kind::Quic),
+            policy: route.policy,
             profile: thrift.profile(network.kind),
         };
         let mut runner = Self {
@@ -138,6 +147,7 @@ impl Runner {
             monotonic,
             connections: Connections::default(),
             budget: Budget::default(),
+            plan: Plan::only(protocol::transport::Kind::Quic),
             certificate_refused: false,
             renewal: Renewal::default(),
             save_again: Duration::ZERO,

@@ -2,7 +2,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`cli`], [`config`], [`settings`] | what the user wants |
+//! | [`cli`], [`config`], [`settings`], [`proxy`] | what the user wants |
 //! | [`start`], [`join`], [`status`] | the commands |
 //! | [`state`], [`node`], [`trust`], [`clock`] | who this device is, whom it believes, what time it is |
 //! | [`link`] | the connection to the cluster |
@@ -24,6 +24,7 @@ mod machine;
 mod network;
 mod node;
 mod output;
+mod proxy;
 mod settings;
 mod ssh;
 mod start;

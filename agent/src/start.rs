@@ -114,17 +114,14 @@ async fn hold(
         ..
     } = &node.membership;
     log::info!("node={node_name} cluster={cluster}");
-    let address = match config.cluster {
-        Some(configured) => configured,
+    let address = match &config.cluster {
+        Some(configured) => configured.clone(),
         None => address.parse()?,
     };
     if let Some(literal) = address.literal() {
         towards.send_replace(Some(literal));
     }
-    let route = Route {
-        address,
-        offload: config.udp_offload.unwrap_or_default(),
-    };
+    let route = Route::new(address, &config, &process_env);
     let thrift = config.keepalive.unwrap_or_default();
     let labels = config.labels;
     crate::spawn(labels::watch::watch(

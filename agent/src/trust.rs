@@ -23,6 +23,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::clock::Moment;
+use crate::link::ssh::Identity;
 use crate::state::key::DeviceKey;
 use crate::state::membership::Membership;
 use pin::PinVerifier;
@@ -60,6 +61,21 @@ pub(crate) fn for_link(
         .with_custom_certificate_verifier(host_ca_only(&membership.trust.host_ca_x509)?);
     let config = builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     Ok(finish(config, ALPN_AGENT))
+}
+
+/// What a node's link shows and believes in SSH.
+pub(crate) fn for_ssh(
+    membership: &Membership,
+    key: &DeviceKey,
+    now: Duration,
+) -> anyhow::Result<Identity> {
+    Ok(Identity {
+        name: membership.node_id.to_string(),
+        key: Arc::new(key.ssh()?),
+        certificate: certificate::ssh(&membership.certificates)?,
+        host_ca: certificate::ssh_key(&membership.trust.host_ca_ssh),
+        now,
+    })
 }
 
 type Builder = rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>;

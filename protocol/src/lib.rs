@@ -46,5 +46,8 @@ pub const ALPN_HTTP: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// Label for the keying material a join proof signs (RFC 5705, RFC 8446 §7.5).
 pub const JOIN_EXPORTER_LABEL: &[u8] = b"EXPORTER-tether-join";
 
+/// Key id of the cluster's own SSH host certificate. A node's is its id, so none can pass for it.
+pub const PROXY_KEY_ID: &str = "proxy";
+
 /// Server name that every internal ALPN is asked for; the real address is pinned by CA instead.
 pub const SERVER_NAME: &str = "tether.cluster.internal";

@@ -80,7 +80,8 @@ fn failure(error: JoinError, plan: &Plan) -> Failure {
         }
         JoinError::Fault(fault) => {
             let exit = exit(&fault);
-            let text = format!("joining the cluster at {} failed: {fault}", plan.cluster);
+            let address = &plan.route.address;
+            let text = format!("joining the cluster at {address} failed: {fault}");
             Failure::new(exit, anyhow!(text))
         }
     }

@@ -17,6 +17,7 @@ use crate::clock::{self, Monotonic, Span};
 use crate::config::Config;
 use crate::link::input::Input;
 use crate::node::Node;
+use crate::settings::process_env;
 use crate::state::DataDir;
 use crate::status::{LastLoss, LinkStatus, Status};
 
@@ -102,7 +103,8 @@ async fn attempt(
     failures: u32,
 ) -> Result<Node, anyhow::Result<JoinError>> {
     let prepared = || -> anyhow::Result<_> {
-        let plan = plan::configured(config)?.context("the configuration is not complete")?;
+        let plan =
+            plan::configured(config, &process_env)?.context("the configuration is not complete")?;
         let key = command::key(dir)?;
         dir.check_writable()?;
         Ok((plan, key))

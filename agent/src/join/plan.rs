@@ -4,10 +4,10 @@ use std::path::Path;
 
 use protocol::identity::CaPin;
 
-use crate::address::Address;
 use crate::cli;
 use crate::config::Config;
 use crate::exit::Failure;
+use crate::link::connect::Route;
 use crate::machine;
 use crate::settings::Env;
 use crate::token::Token;
@@ -15,7 +15,7 @@ use crate::token::Token;
 /// Everything there is to know before a cluster is asked.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) cluster: Address,
+    pub(crate) route: Route,
     pub(crate) token: Token,
     pub(crate) ca_pin: CaPin,
     pub(crate) node_name: String,
@@ -45,7 +45,7 @@ pub(crate) fn typed(typed: cli::Join, config: &Config, env: Env<'_>) -> Result<P
         )));
     };
     Ok(Plan {
-        cluster: cluster.clone(),
+        route: Route::new(cluster.clone(), config, env),
         token: token.clone(),
         ca_pin,
         node_name: name(node_name)?,
@@ -59,14 +59,14 @@ pub(crate) fn is_configured(config: &Config) -> bool {
 
 /// For `start`: the configuration alone. The token is read anew for each try, so that it can be
 /// put right while the agent runs.
-pub(crate) fn configured(config: &Config) -> anyhow::Result<Option<Plan>> {
+pub(crate) fn configured(config: &Config, env: Env<'_>) -> anyhow::Result<Option<Plan>> {
     let (Some(cluster), Some(ca_pin), Some(token_file)) =
         (&config.cluster, config.ca_pin, &config.token_file)
     else {
         return Ok(None);
     };
     Ok(Some(Plan {
-        cluster: cluster.clone(),
+        route: Route::new(cluster.clone(), config, env),
         token: Token::read(token_file)?,
         ca_pin,
         node_name: name(config.node_name.clone()).map_err(|failure| failure.error)?,
@@ -140,7 +140,7 @@ mod tests {
             ..Config::default()
         };
         let plan = typed(complete(), &config, NOTHING).unwrap();
-        assert_eq!(plan.cluster.to_string(), "lab:3080");
+        assert_eq!(plan.route.address.to_string(), "lab:3080");
         assert_eq!(plan.token.expose(), "typed");
         assert_eq!(plan.ca_pin, CaPin([1; 32]));
         assert_eq!(plan.node_name, "gateway-1");

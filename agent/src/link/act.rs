@@ -22,7 +22,10 @@ impl Runner {
 
     fn perform(&mut self, action: Action, now: Duration) {
         match action {
-            Action::Connect(_) => self.connect(),
+            Action::Connect(plan) => {
+                self.plan = plan;
+                self.connect();
+            }
             Action::SendMoving => self.send(&ToCluster::Moving),
             Action::SendHello => self.send_hello(),
             Action::SendHeartbeat { seq } => {
@@ -61,7 +64,8 @@ impl Runner {
         );
         log::debug!("connecting by {way:?}");
         let route = self.route.clone();
-        let attempt = Attempt::new(way, &self.node, route, self.history.failures());
+        let failures = self.history.failures();
+        let attempt = Attempt::new(way, &self.node, route, self.plan, failures);
         let news = Outlet::new(self.connections.number(), self.inputs.clone());
         let task = crate::spawn(async move {
             let outcome = match attempt {

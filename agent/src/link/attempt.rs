@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::connect::{Route, connect};
+use protocol::transport::Plan;
+
+use super::connect::{Route, Shown, connect};
 use super::input::News;
 use super::transport::Fault;
 use crate::join::{self, JoinError};
@@ -35,11 +37,13 @@ pub(super) fn way(certificates: &HostCertificates, now: Duration, refused: bool)
 pub(super) enum Attempt {
     Link {
         route: Route,
-        tls: Box<rustls::ClientConfig>,
+        shown: Shown,
+        plan: Plan,
         failures: u32,
     },
     Return {
         route: Route,
+        plan: Plan,
         membership: Box<Membership>,
         key: Arc<DeviceKey>,
         now: Duration,
@@ -48,19 +52,27 @@ pub(super) enum Attempt {
 }
 
 impl Attempt {
-    pub(super) fn new(way: Way, node: &Node, route: Route, failures: u32) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        way: Way,
+        node: &Node,
+        route: Route,
+        plan: Plan,
+        failures: u32,
+    ) -> anyhow::Result<Self> {
         let now = node.now();
         Ok(match way {
-            Way::Link => {
-                let tls = Box::new(trust::for_link(&node.membership, &node.key, now)?);
-                Self::Link {
-                    route,
-                    tls,
-                    failures,
-                }
-            }
+            Way::Link => Self::Link {
+                route,
+                shown: Shown::Certificates {
+                    tls: Box::new(trust::for_link(&node.membership, &node.key, now)?),
+                    ssh: Box::new(trust::for_ssh(&node.membership, &node.key, now)?),
+                },
+                plan,
+                failures,
+            },
             Way::Return => Self::Return {
                 route,
+                plan,
                 membership: Box::new(node.membership.clone()),
                 key: Arc::clone(&node.key),
                 now,
@@ -73,18 +85,20 @@ impl Attempt {
         match self {
             Self::Link {
                 route,
-                tls,
+                shown,
+                plan,
                 failures,
-            } => link(&route, &tls, failures)
+            } => link(&route, &shown, plan, failures)
                 .await
                 .unwrap_or_else(News::Ended),
             Self::Return {
                 route,
+                plan,
                 membership,
                 key,
                 now,
                 failures,
-            } => match join::come_back(&route, &membership, &key, now, failures).await {
+            } => match join::come_back(&route, plan, &membership, &key, now, failures).await {
                 Ok(given) => News::CameBack(Box::new(given)),
                 Err(JoinError::Refused { reason, text }) => News::TurnedAway { reason, text },
                 Err(JoinError::Fault(fault)) => News::Ended(fault),
@@ -93,8 +107,8 @@ impl Attempt {
     }
 }
 
-async fn link(route: &Route, tls: &rustls::ClientConfig, failures: u32) -> Result<News, Fault> {
-    let transport = connect(route, tls, failures).await?;
+async fn link(route: &Route, shown: &Shown, plan: Plan, failures: u32) -> Result<News, Fault> {
+    let transport = connect(route, shown, plan, failures).await?;
     let control = transport.open().await?;
     Ok(News::Opened { transport, control })
 }

@@ -1,109 +1,282 @@
-//! Finds the cluster and opens a transport to it. The name is resolved for each connection, since
-//! a cluster may move while a device sleeps.
+//! Finds the cluster and opens a transport to it: by QUIC, by SSH over TCP, or both at once. The
+//! name is resolved for each connection, since a cluster may move while a device sleeps.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::link::CONNECT_TIMEOUT;
-use tokio::time::timeout;
+use protocol::transport::{Kind, Plan, Policy};
+use protocol::{ALPN_AGENT_SSH, ALPN_JOIN};
+use rustls::ClientConfig;
+use tokio::time::{Instant, timeout_at};
 
+use super::addresses::{in_turn, resolve};
+use super::fault::{is_final, telling};
 use super::quic::{self, Offload};
-use super::transport::{Fault, FaultKind, Transport};
+use super::race::race;
+use super::ssh::{self, Around, Identity};
+use super::transport::{Fault, FaultKind, Pending, Transport};
+use super::{tcp, tls};
 use crate::address::Address;
+use crate::config::Config;
+use crate::proxy::{self, HttpProxy};
+use crate::settings::Env;
 
-/// Addresses tried in one attempt. With more, each would get too little time to answer.
-const MAX_TRIES: u32 = 3;
+/// A little less than the supervisor allows, so that its reason is not a mere time-out.
+const LIMIT: Duration = CONNECT_TIMEOUT.saturating_sub(Duration::from_secs(1));
+/// Between addresses over UDP: twice what RFC 8305 asks for, since a handshake costs 3 kB.
+const STAGGER: Duration = Duration::from_millis(500);
 
 /// Where to and how.
 #[derive(Debug, Clone)]
 pub(crate) struct Route {
     pub(crate) address: Address,
     pub(crate) offload: Offload,
+    pub(crate) policy: Policy,
+    /// For TCP; UDP goes straight.
+    pub(crate) proxy: Option<HttpProxy>,
+}
+
+/// What the cluster is shown.
+#[derive(Clone)]
+pub(crate) enum Shown {
+    /// The node's certificates, for a link.
+    Certificates {
+        tls: Box<ClientConfig>,
+        ssh: Box<Identity>,
+    },
+    /// Nothing yet: the device is about to prove its key.
+    Nothing(Box<ClientConfig>),
 }
 
 impl Route {
+    /// To this address, as the configuration and the environment say.
+    pub(crate) fn new(address: Address, config: &Config, env: Env<'_>) -> Self {
+        Self {
+            proxy: proxy::settle(&config.proxy, env, &address),
+            address,
+            offload: config.udp_offload.unwrap_or_default(),
+            policy: config.transport.unwrap_or_default(),
+        }
+    }
+
     /// To this address, in the usual way.
+    #[cfg(test)]
     pub(crate) fn to(address: Address) -> Self {
         Self {
             address,
             offload: Offload::default(),
+            policy: Policy::default(),
+            proxy: None,
         }
     }
 }
 
-/// Opens a transport. `failures` turns the list of addresses, so that one that never answers does
+/// Opens a transport. `failures` turns the list of addresses, so that those that never answer do
 /// not hide the others for good.
 pub(crate) async fn connect(
     route: &Route,
-    tls: &rustls::ClientConfig,
+    shown: &Shown,
+    plan: Plan,
     failures: u32,
 ) -> Result<Arc<dyn Transport>, Fault> {
-    let addresses = in_turn(resolve(&route.address).await?, failures);
-    // A little less than the supervisor allows, so that its reason is not a mere time-out.
-    let share = (CONNECT_TIMEOUT - Duration::from_secs(1))
-        / u32::try_from(addresses.len()).unwrap_or(MAX_TRIES).max(1);
-    let mut last = Fault::new(FaultKind::Unreachable, "the cluster's name has no address");
-    for to in addresses {
-        log::debug!("connecting to {to}");
-        match timeout(share, quic::connect(to, tls.clone(), route.offload)).await {
-            Ok(Ok(transport)) => return Ok(Arc::new(transport)),
-            Ok(Err(fault)) => last = fault,
-            Err(_) => last = Fault::new(FaultKind::Unreachable, "no answer over UDP"),
-        }
-        log::debug!("{to}: {last}");
-    }
-    Err(last)
+    let deadline = Instant::now() + LIMIT;
+    let way = Way {
+        addresses: resolve(&route.address, "the cluster's").await,
+        route: route.clone(),
+        shown: shown.clone(),
+        failures,
+    };
+    let way = Arc::new(way);
+    let attempts = [Some(plan.first), plan.second]
+        .into_iter()
+        .flatten()
+        .map(|kind| -> Pending<'static, Result<_, (Kind, Fault)>> {
+            let way = Arc::clone(&way);
+            Box::pin(async move {
+                let tried = timeout_at(deadline, way.by(kind)).await;
+                tried
+                    .unwrap_or_else(|_| Err(silent(kind)))
+                    .map_err(|fault| {
+                        log::debug!("{kind:?}: {fault}");
+                        (kind, fault)
+                    })
+            })
+        })
+        .collect();
+    race(attempts, plan.stagger, |(_, fault)| way.decides(fault))
+        .await
+        .map_err(|faults| summary(&way, faults))
 }
 
-async fn resolve(address: &Address) -> Result<Vec<SocketAddr>, Fault> {
-    if let Ok(ip) = address.host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, address.port)]);
+/// Both ways failed: why.
+fn summary(way: &Way, faults: Vec<(Kind, Fault)>) -> Fault {
+    let all_equal = faults.len() > 1
+        && way.addresses.is_ok()
+        && faults
+            .iter()
+            .all(|(_, fault)| fault.kind == FaultKind::Unreachable);
+    if all_equal {
+        let text: Vec<_> = faults
+            .iter()
+            .map(|(kind, fault)| match kind {
+                Kind::Quic => format!("over UDP: {fault}"),
+                Kind::Ssh => format!("over TCP: {fault}"),
+            })
+            .collect();
+        return Fault::new(FaultKind::Unreachable, text.join("; "));
     }
-    match tokio::net::lookup_host((address.host.as_str(), address.port)).await {
-        Ok(found) => Ok(found.collect()),
-        Err(error) => {
-            let text = format!("the cluster's name cannot be resolved: {error}");
-            Err(Fault::new(FaultKind::Unreachable, text))
-        }
-    }
+    telling(faults.into_iter().map(|(_, fault)| fault))
+        .unwrap_or_else(|| Fault::local("nothing was tried"))
 }
 
-/// The addresses for one attempt, in the resolver's order but starting one later each time.
-fn in_turn(mut all: Vec<SocketAddr>, failures: u32) -> Vec<SocketAddr> {
-    let most = usize::try_from(MAX_TRIES).unwrap_or(usize::MAX);
-    if let Some(turn) = usize::try_from(failures)
-        .unwrap_or(0)
-        .checked_rem(all.len())
-    {
-        all.rotate_left(turn);
+fn silent(kind: Kind) -> Fault {
+    let text = match kind {
+        Kind::Quic => "no answer over UDP",
+        Kind::Ssh => "no answer over TCP",
+    };
+    Fault::new(FaultKind::Unreachable, text)
+}
+
+/// All that an attempt needs.
+struct Way {
+    addresses: Result<Vec<SocketAddr>, Fault>,
+    route: Route,
+    shown: Shown,
+    failures: u32,
+}
+
+impl Way {
+    /// Whether trying the other transport would only lead to the same answer.
+    fn decides(&self, fault: &Fault) -> bool {
+        // A proxy may lead elsewhere.
+        let same_place = self.route.proxy.is_none();
+        is_final(fault) || (same_place && fault.kind == FaultKind::Untrusted)
     }
-    all.truncate(most);
-    all
+
+    async fn by(&self, kind: Kind) -> Result<Arc<dyn Transport>, Fault> {
+        match kind {
+            Kind::Quic => self.by_quic().await,
+            Kind::Ssh => self.by_tcp().await,
+        }
+    }
+
+    async fn by_quic(&self) -> Result<Arc<dyn Transport>, Fault> {
+        let addresses = self.addresses.as_deref().map_err(Clone::clone)?;
+        let (Shown::Certificates { tls, .. } | Shown::Nothing(tls)) = &self.shown;
+        let attempts = in_turn(addresses, self.failures)
+            .into_iter()
+            .map(|to| -> Pending<'static, Result<_, Fault>> {
+                let (tls, offload) = (ClientConfig::clone(tls), self.route.offload);
+                Box::pin(async move {
+                    log::debug!("connecting to {to} over UDP");
+                    quic::connect(to, tls, offload).await
+                })
+            })
+            .collect();
+        match race(attempts, STAGGER, is_final).await {
+            Ok(transport) => Ok(Arc::new(transport)),
+            Err(faults) => Err(telling(faults).unwrap_or_else(|| silent(Kind::Quic))),
+        }
+    }
+
+    async fn by_tcp(&self) -> Result<Arc<dyn Transport>, Fault> {
+        match &self.shown {
+            Shown::Nothing(config) => {
+                let tcp = self.dial().await?;
+                let tls = tls::secure(tcp, ClientConfig::clone(config), ALPN_JOIN).await;
+                let tls = tls.map_err(|failed| failed.fault)?;
+                Ok(Arc::new(tls::Joining::new(tls)?))
+            }
+            Shown::Certificates { tls, ssh } => self.by_ssh(tls, ssh).await,
+        }
+    }
+
+    async fn by_ssh(
+        &self,
+        config: &ClientConfig,
+        identity: &Identity,
+    ) -> Result<Arc<dyn Transport>, Fault> {
+        let tcp = self.dial().await?;
+        let counter = tcp.counter();
+        let failed = match tls::secure(tcp, config.clone(), ALPN_AGENT_SSH).await {
+            Ok(tls) => {
+                let ssh = ssh::connect(tls, Around::Tls, counter, identity).await?;
+                return Ok(Arc::new(ssh));
+            }
+            Err(failed) if failed.meddled => failed.fault,
+            Err(failed) => return Err(failed.fault),
+        };
+        log::debug!("TLS does not get through ({failed}); trying SSH alone");
+        let tcp = self.dial().await?;
+        let counter = tcp.counter();
+        match ssh::connect(tcp, Around::Nothing, counter, identity).await {
+            Ok(ssh) => Ok(Arc::new(ssh)),
+            Err(fault) => {
+                log::debug!("SSH alone: {fault}");
+                Err(telling([fault, failed]).unwrap_or_else(|| silent(Kind::Ssh)))
+            }
+        }
+    }
+
+    async fn dial(&self) -> Result<tcp::Counted, Fault> {
+        tcp::dial(&self.route, &self.addresses, self.failures).await
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ports(all: &[SocketAddr]) -> Vec<u16> {
-        all.iter().map(SocketAddr::port).collect()
+    fn way(proxy: Option<&str>) -> Way {
+        Way {
+            addresses: Ok(Vec::new()),
+            route: Route {
+                proxy: proxy.map(|text| text.parse().unwrap()),
+                ..Route::to("lab:1".parse().unwrap())
+            },
+            shown: Shown::Nothing(Box::new(
+                crate::trust::by_pin(protocol::identity::CaPin([1; 32]), Duration::ZERO).unwrap(),
+            )),
+            failures: 0,
+        }
     }
 
     #[test]
-    fn every_address_gets_its_turn() {
-        let all: Vec<SocketAddr> = (1..=4).map(|port| ([192, 0, 2, 1], port).into()).collect();
-        assert_eq!(ports(&in_turn(all.clone(), 0)), [1, 2, 3]);
-        assert_eq!(ports(&in_turn(all.clone(), 1)), [2, 3, 4]);
-        assert_eq!(ports(&in_turn(all, 7)), [4, 1, 2]);
-        assert_eq!(in_turn(Vec::new(), 5), []);
+    fn what_the_cluster_says_ends_the_search_and_what_others_say_only_without_a_proxy() {
+        let fault = |kind| Fault::new(kind, "x");
+        for (kind, alone, behind_proxy) in [
+            (FaultKind::Unreachable, false, false),
+            (FaultKind::Local, false, false),
+            (FaultKind::Closed(None), false, false),
+            (FaultKind::Untrusted, true, false),
+            (FaultKind::CertificateRefused, true, true),
+        ] {
+            assert_eq!(way(None).decides(&fault(kind)), alone, "{kind:?}");
+            let through = way(Some("http://h:1"));
+            assert_eq!(through.decides(&fault(kind)), behind_proxy, "{kind:?}");
+        }
     }
 
-    #[tokio::test]
-    async fn literal_addresses_need_no_resolver() {
-        for text in ["192.0.2.1:3080", "[2001:db8::1]:3080"] {
-            let found = resolve(&text.parse().unwrap()).await.unwrap();
-            assert_eq!(found, [text.parse().unwrap()]);
-        }
+    #[test]
+    fn when_nothing_works_all_is_told_unless_one_thing_says_more() {
+        let faults = |kind| {
+            vec![
+                (Kind::Quic, Fault::new(FaultKind::Unreachable, "silence")),
+                (Kind::Ssh, Fault::new(kind, "no")),
+            ]
+        };
+        let way = way(None);
+        let fault = summary(&way, faults(FaultKind::Unreachable));
+        assert_eq!(fault.text, "over UDP: silence; over TCP: no");
+        let fault = summary(&way, faults(FaultKind::Untrusted));
+        assert_eq!(
+            (fault.kind, fault.text.as_str()),
+            (FaultKind::Untrusted, "no")
+        );
+        let mut one = faults(FaultKind::Unreachable);
+        one.truncate(1);
+        assert_eq!(summary(&way, one).text, "silence");
     }
 }

@@ -173,7 +173,7 @@ async fn read(mut reader: Reader, transport: Arc<dyn Transport>, news: Outlet) {
 
 async fn write(mut writer: super::transport::Writer, mut queue: mpsc::Receiver<Vec<u8>>) {
     while let Some(frame) = queue.recv().await {
-        if writer.write_all(&frame).await.is_err() {
+        if writer.write_all(&frame).await.is_err() || writer.flush().await.is_err() {
             return;
         }
     }

@@ -170,6 +170,7 @@ pub(super) async fn serve(
     writer
         .write_all(&frame::encode(&DialReply::Accepted)?)
         .await?;
+    writer.flush().await?;
     // The SSH server drops the stream when it is done, and dropping ends it.
     let stream = tokio::io::join(reader, writer);
     let served = ssh::serve(host, stream, request.dial, now, shutdown).await;

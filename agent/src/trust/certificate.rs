@@ -1,6 +1,9 @@
 //! What the cluster issues to this node, looked at before it is believed.
 
+use std::time::Duration;
+
 use anyhow::{Context, anyhow, bail, ensure};
+use protocol::PROXY_KEY_ID;
 use protocol::identity::CaPin;
 use ring::digest::{SHA256, digest};
 use russh::keys::Certificate;
@@ -92,6 +95,29 @@ fn anchor<'a>(certificate: &'a CertificateDer<'a>) -> anyhow::Result<TrustAnchor
 /// The SSH form.
 pub(crate) fn ssh(certificates: &HostCertificates) -> anyhow::Result<Certificate> {
     Certificate::from_bytes(&certificates.ssh).context("the SSH certificate cannot be read")
+}
+
+/// Whether an SSH server is the cluster: none of its nodes, and nobody else. `now` is the clock
+/// rule's.
+pub(crate) fn check_cluster(
+    certificate: &Certificate,
+    host_ca: &KeyData,
+    now: Duration,
+) -> Result<(), &'static str> {
+    let unless = |fine: bool, reason| if fine { Ok(()) } else { Err(reason) };
+    let signed = certificate.signature_key() == host_ca && certificate.verify_signature().is_ok();
+    unless(signed, "its SSH certificate is of another CA")?;
+    let for_it = certificate.cert_type() == CertType::Host && certificate.key_id() == PROXY_KEY_ID;
+    unless(for_it, "its SSH certificate is not the cluster's")?;
+    let valid = certificate.valid_after()..certificate.valid_before();
+    unless(
+        valid.contains(&now.as_secs()),
+        "its SSH certificate is not valid now",
+    )?;
+    unless(
+        certificate.critical_options().is_empty(),
+        "its SSH certificate makes conditions",
+    )
 }
 
 /// A CA's SSH key.
@@ -187,6 +213,45 @@ pub(crate) mod tests {
         given.certificates.ssh = ssh(key, CertType::Host);
         given.trust.host_ca_x509 = ca.certificate.der().to_vec();
         given
+    }
+
+    #[test]
+    fn only_the_clusters_own_ssh_certificate_is_believed() {
+        use russh::keys::ssh_key::certificate::Builder;
+        let new = || DeviceKey::generate().unwrap().ssh().unwrap();
+        let (ca, other, key) = (new(), new(), new());
+        let certificate = |ca: &russh::keys::PrivateKey, id: &str, kind, condition: bool| {
+            let public = key.public_key().key_data().clone();
+            let mut builder = Builder::new([7; 16], public, 100, 200).unwrap();
+            builder.cert_type(kind).unwrap().key_id(id).unwrap();
+            // What a node is called does not make it the cluster.
+            builder.valid_principal("lab").unwrap();
+            if condition {
+                builder.critical_option("x", "").unwrap();
+            }
+            builder.sign(ca).unwrap()
+        };
+        let host = |id| certificate(&ca, id, CertType::Host, false);
+        let check = |certificate: &Certificate, at| {
+            let host_ca = ca.public_key().key_data();
+            check_cluster(certificate, host_ca, Duration::from_secs(at)).is_ok()
+        };
+        let good = host(PROXY_KEY_ID);
+        for (at, fine) in [(99, false), (100, true), (199, true), (200, false)] {
+            assert_eq!(check(&good, at), fine, "{at}");
+        }
+        for bad in [
+            host("55555555-5555-5555-5555-555555555555"),
+            certificate(&other, PROXY_KEY_ID, CertType::Host, false),
+            certificate(&ca, PROXY_KEY_ID, CertType::User, false),
+            certificate(&ca, PROXY_KEY_ID, CertType::Host, true),
+        ] {
+            assert!(!check(&bad, 150), "{bad:?}");
+        }
+        let mut bytes = good.to_bytes().unwrap();
+        let at = bytes.windows(3).position(|w| w == b"lab").unwrap();
+        bytes[at] = b'x';
+        assert!(!check(&Certificate::from_bytes(&bytes).unwrap(), 150));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use protocol::SERVER_NAME;
+use protocol::{PROXY_KEY_ID, SERVER_NAME};
 use protocol::identity::{CaPin, NodeId, Subject, URI_SCHEME};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair,
@@ -182,7 +182,7 @@ impl Authorities {
             seconds(self.host.not_before)?,
             not_after,
         )?;
-        builder.cert_type(CertType::Host)?.key_id("proxy")?;
+        builder.cert_type(CertType::Host)?.key_id(PROXY_KEY_ID)?;
         builder
             .valid_principal(host)?
             .valid_principal(self.cluster.as_str())?;

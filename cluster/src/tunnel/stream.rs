@@ -136,7 +136,10 @@ impl WriteHalf {
                 fair.note(bytes.len());
                 Ok(fair.stream.write_chunk(bytes).await?)
             }
-            Self::Ssh(writer, _) => writer.write_all(&bytes).await,
+            Self::Ssh(writer, _) => {
+                writer.write_all(&bytes).await?;
+                writer.flush().await
+            }
             Self::Io(stream) => {
                 stream.write_all(&bytes).await?;
                 stream.flush().await

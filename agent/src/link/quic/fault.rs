@@ -1,9 +1,8 @@
-//! What a QUIC connection's end means. The codes of TLS alerts (RFC 8446 §6) tell whether a
-//! certificate was the reason, and who sent the alert tells whose.
+//! What a QUIC connection's end means.
 
-use protocol::error::CloseCode;
 use quinn::{ConnectionError, TransportErrorCode};
 
+use super::super::fault::{closed, is_about_certificate, of_alert, untrusted};
 use super::super::transport::{Fault, FaultKind};
 
 /// Crypto errors are 0x100 and the alert (RFC 9001 §4.8).
@@ -30,62 +29,24 @@ pub(super) fn of(error: &ConnectionError) -> Fault {
     }
 }
 
-fn untrusted(reason: &str) -> Fault {
-    let text = format!("what answers is not the trusted cluster ({reason})");
-    Fault::new(FaultKind::Untrusted, text)
-}
-
 fn from_peer(code: TransportErrorCode) -> Fault {
-    const NO_APPLICATION_PROTOCOL: u64 = 120;
     if code == TransportErrorCode::CONNECTION_REFUSED {
         return Fault::new(
             FaultKind::Unreachable,
             "the cluster takes no more connections now",
         );
     }
-    match alert(code) {
-        Some(alert) if is_about_certificate(alert) => Fault::new(
-            FaultKind::CertificateRefused,
-            format!("the cluster does not accept this node's certificate (TLS alert {alert})"),
-        ),
-        Some(NO_APPLICATION_PROTOCOL) => Fault::new(
-            FaultKind::Unreachable,
-            "what answers is no Tether cluster, or one that serves no agents",
-        ),
-        _ => Fault::new(
+    alert(code).and_then(of_alert).unwrap_or_else(|| {
+        Fault::new(
             FaultKind::Closed(None),
             format!("closed by the cluster: {code}"),
-        ),
-    }
+        )
+    })
 }
 
-fn alert(code: TransportErrorCode) -> Option<u64> {
-    u64::from(code)
-        .checked_sub(CRYPTO)
-        .filter(|&alert| alert < 0x100)
-}
-
-/// From bad_certificate to unknown_ca, access_denied, decrypt_error (a signature that does not
-/// verify) and certificate_required.
-const fn is_about_certificate(alert: u64) -> bool {
-    matches!(alert, 42..=46 | 48 | 49 | 51 | 116)
-}
-
-fn closed(code: u64) -> Fault {
-    let code = CloseCode::from_code(code);
-    let text = match code {
-        Some(CloseCode::Done) => "the cluster closed the link",
-        Some(CloseCode::PeerMisbehaved) => "the cluster says that this agent broke the protocol",
-        Some(CloseCode::PeerIncompatible) => "the cluster does not speak this agent's version",
-        Some(CloseCode::Denied) => "the cluster does not accept this node",
-        Some(CloseCode::Exhausted) => "the cluster is busy",
-        Some(CloseCode::Draining) => "the cluster shuts down",
-        Some(CloseCode::Replaced) => "this node has opened another link",
-        Some(CloseCode::TimedOut) => "the cluster waited too long for this agent",
-        Some(CloseCode::Internal) => "the cluster made an error",
-        None => "the cluster closed the link for a reason this agent does not know",
-    };
-    Fault::new(FaultKind::Closed(code), text)
+fn alert(code: TransportErrorCode) -> Option<u8> {
+    let alert = u64::from(code).checked_sub(CRYPTO)?;
+    u8::try_from(alert).ok()
 }
 
 #[cfg(test)]
@@ -110,11 +71,5 @@ mod tests {
             from_peer(TransportErrorCode::NO_ERROR).kind,
             FaultKind::Closed(None)
         );
-    }
-
-    #[test]
-    fn close_codes_are_kept() {
-        assert_eq!(closed(6).kind, FaultKind::Closed(Some(CloseCode::Replaced)));
-        assert_eq!(closed(9999).kind, FaultKind::Closed(None));
     }
 }

@@ -15,8 +15,8 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use protocol::{PROXY_KEY_ID, SERVER_NAME};
 use protocol::identity::{CaPin, NodeId, Subject, URI_SCHEME};
+use protocol::{PROXY_KEY_ID, SERVER_NAME};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair,
     KeyUsagePurpose, SanType, SubjectPublicKeyInfo,

@@ -134,6 +134,11 @@ impl Transport for SshLink {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn wire_bytes(&self) -> u64 {
+        // As SSH sends them: what TLS, TCP and IP add is the kernel's to know.
+        self.end.cutter.moved()
+    }
+
     fn heard(&self) -> u64 {
         self.end.table.heard_so_far()
     }

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[derive(Debug, Default)]
 struct State {
     cut: bool,
+    moved: u64,
     /// Of the one task that uses the stream.
     waker: Option<Waker>,
 }
@@ -37,6 +38,19 @@ impl Cutter {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Bytes that went through so far, in both directions.
+    #[must_use]
+    pub fn moved(&self) -> u64 {
+        self.lock().moved
+    }
+
+    fn note(&self, bytes: usize) {
+        let mut state = self.lock();
+        state.moved = state
+            .moved
+            .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
     fn check(&self, cx: &Context<'_>) -> io::Result<()> {
@@ -75,7 +89,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.cutter.check(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.cutter
+            .note(buffer.filled().len().saturating_sub(before));
+        read
     }
 }
 
@@ -86,7 +104,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.cutter.check(cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(bytes)) = &written {
+            self.cutter.note(*bytes);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -138,6 +138,13 @@ impl<S: AsyncWrite + Unpin> Backlog<S> {
     }
 }
 
+impl<S> Drop for Backlog<S> {
+    /// Nothing will ever be sent any more; whoever waits to is to find out.
+    fn drop(&mut self) {
+        self.gate.set(false);
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Backlog<S> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -246,6 +253,19 @@ mod tests {
         assert_eq!(fill(&mut here, &bytes).await, 1024);
         gate.keep();
         assert_eq!(fill(&mut here, &bytes).await, LIMIT);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_stream_that_goes_is_woken() {
+        let (here, _there) = tokio::io::duplex(1024);
+        let (mut here, gate) = Backlog::new(here);
+        gate.keep();
+        fill(&mut here, &pattern(1 << 16)).await;
+        let waiting = tokio::spawn(async move { poll_fn(|cx| gate.poll_open(cx)).await });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(here);
+        waiting.await.unwrap();
     }
 
     /// Writes until it would have to wait.

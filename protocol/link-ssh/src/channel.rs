@@ -35,6 +35,8 @@ pub(crate) struct State {
     deaf: bool,
     /// Nothing more will come.
     eof: bool,
+    /// The peer was told that nothing more will come.
+    told_eof: bool,
     /// Nothing can be sent any more, and the peer wants nothing.
     closed: bool,
     /// The connection is over.
@@ -89,6 +91,11 @@ impl Channel {
         let mut state = self.lock();
         state.broken = true;
         state.wake_all();
+    }
+
+    /// Whether the peer has yet to be told that nothing more will come; it is, then.
+    fn tell_eof(&self) -> bool {
+        !std::mem::replace(&mut self.lock().told_eof, true)
     }
 
     fn is_over(&self) -> bool {
@@ -149,7 +156,9 @@ impl<M: Message> Drop for Shared<M> {
             if !linger.is_zero() {
                 // The peer closes once it has read everything; one that goes on sending is told
                 // to stop after a while.
-                let _ = write.eof().await;
+                if channel.tell_eof() {
+                    let _ = write.eof().await;
+                }
                 let over = std::future::poll_fn(|cx| channel.poll_over(cx));
                 let _ = tokio::time::timeout(linger, over).await;
             }
@@ -349,8 +358,10 @@ impl<M: Message> AsyncWrite for Writer<M> {
         ready!(this.poll_sent(cx))?;
         if !this.ended {
             this.ended = true;
-            let write = Arc::clone(&this.shared.write);
-            this.sending.start(async move { write.eof().await });
+            if this.shared.channel.tell_eof() {
+                let write = Arc::clone(&this.shared.write);
+                this.sending.start(async move { write.eof().await });
+            }
         }
         this.poll_sent(cx)
     }
@@ -367,7 +378,7 @@ impl<M: Message> Drop for Writer<M> {
         let sending = std::mem::take(&mut self.sending);
         let ending = async move {
             sending.finish().await;
-            if end {
+            if end && shared.channel.tell_eof() {
                 let _ = shared.write.eof().await;
             }
         };

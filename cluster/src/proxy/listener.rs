@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use protocol::opening::{Opening, opening};
 use protocol::{ALPN_AGENT_SSH, ALPN_CLIENT, ALPN_JOIN};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -21,6 +22,8 @@ use crate::tunnel::stream::Stream;
 
 /// A TCP connection must say what it is, and finish its handshake, within this time.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// Time for an alert to reach the peer.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Wait after an accept that failed for lack of files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -35,6 +38,15 @@ pub struct Front {
     pub api: Api,
     /// For SSH.
     pub ssh: Arc<SshProxy>,
+}
+
+/// Reads on until the peer hangs up. Closing with unread bytes would reset the connection, and take
+/// with it the alert that says why: an agent whose certificate is over must learn that.
+async fn hear_out(mut tcp: TcpStream) -> std::io::Result<()> {
+    const MOST: u64 = 64 << 10;
+    tcp.shutdown().await?;
+    tokio::io::copy(&mut tcp.take(MOST), &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 impl Front {
@@ -75,12 +87,14 @@ impl Front {
     }
 
     async fn tls(self, tcp: TcpStream, addr: SocketAddr, place: Place) -> Result<()> {
-        let accept = tokio::time::timeout(HANDSHAKE_DEADLINE, self.tls.accept(tcp));
+        let accept = self.tls.accept(tcp).into_fallible();
+        let accept = tokio::time::timeout(HANDSHAKE_DEADLINE, accept);
         let tls = match accept.await.context("slow handshake")? {
             Ok(tls) => tls,
-            Err(error) => {
+            Err((error, tcp)) => {
                 let error = error.into();
                 self.proxy.handshake_failed(addr, &error).await;
+                tokio::time::timeout(LAST_WORDS, hear_out(tcp)).await.ok();
                 return Err(error);
             }
         };

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use link_ssh::{Backlog, Wire};
+use link_ssh::{Backlog, Cutter, Wire};
 use protocol::identity::NodeId;
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, Certificate, PrivateKey};
@@ -42,6 +42,8 @@ use guest::Guest;
 /// A client must be authenticated within this time (sshd's `LoginGraceTime` is 120 s; nobody types
 /// a password here).
 const AUTH_DEADLINE: Duration = Duration::from_secs(30);
+/// Time for a disconnect with its reason to be on its way.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Keys are exchanged anew after this time, or a gigabyte. OpenSSH does not go by time at all, and
 /// each exchange costs a metered link 3 kB.
 const REKEY_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -161,11 +163,11 @@ impl SshProxy {
         let (stream, cutter) = Wire::new(stream);
         let (login, progress) = watch::channel(Login::Silent);
         let end = End::new(gate, cutter);
-        let addr = stranger.addr;
+        let (addr, cutter) = (stranger.addr, end.cutter.clone());
         let guest = Guest::new(self.proxy.clone(), stranger, end, login);
         let handshake = server::run_stream(Arc::clone(config), stream, guest);
         let session = tokio::time::timeout(AUTH_DEADLINE, handshake).await??;
-        let ended = attend(session, progress.clone()).await;
+        let ended = attend(session, progress.clone(), &cutter).await;
         let last = progress.borrow().clone();
         if let Login::Tried(name) = last {
             self.note_no_certificate(&name, addr).await;
@@ -195,6 +197,7 @@ impl SshProxy {
 async fn attend(
     mut session: RunningSession<Guest>,
     mut progress: watch::Receiver<Login>,
+    cutter: &Cutter,
 ) -> Result<()> {
     let done = progress.wait_for(|login| matches!(login, Login::Done));
     let in_time = async { tokio::time::timeout(AUTH_DEADLINE, done).await.is_ok() };
@@ -204,6 +207,11 @@ async fn attend(
             if !in_time {
                 let bye = "authentication took too long".to_owned();
                 session.handle().disconnect(Disconnect::ByApplication, bye, String::new()).await.ok();
+                // It should hang up now. russh waits for that, for ever.
+                if let Ok(ended) = tokio::time::timeout(LAST_WORDS, &mut session).await {
+                    return ended;
+                }
+                cutter.cut();
             }
             session.await
         },

@@ -71,3 +71,58 @@ pub(super) fn node(
     let public_key = key.context("the certificate's key is not Ed25519")?.0;
     Ok(Expected { id, public_key })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use crate::auth::ca::UserSubject;
+    use crate::store::Backend;
+    use crate::store::sqlite::{Options, Sqlite};
+    use russh::keys::{Algorithm, PrivateKey};
+
+    async fn authorities(dir: &tempfile::TempDir, name: &str) -> Authorities {
+        let store = Sqlite::open(&dir.path().join(name), Options::default()).unwrap();
+        let store: Arc<dyn Backend> = Arc::new(store);
+        Authorities::open(&store, "lab").await.unwrap()
+    }
+
+    fn public() -> [u8; 32] {
+        let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap();
+        key.public_key().key_data().ed25519().unwrap().0
+    }
+
+    #[tokio::test]
+    async fn a_node_is_told_from_users_from_other_nodes_and_from_the_cluster() {
+        let dir = tempfile::tempdir().unwrap();
+        let ours = authorities(&dir, "ours.db").await;
+        let theirs = authorities(&dir, "theirs.db").await;
+        let (id, public_key) = (NodeId([7; 16]), public());
+        let name = id.to_string();
+        let issued = ours.issue_node(id, "gateway-1", public_key).unwrap().ssh;
+        let found = node(&ours, &issued, &name).unwrap();
+        assert_eq!(found, Expected { id, public_key });
+        assert!(node(&theirs, &issued, &name).is_err());
+        assert!(node(&ours, &issued, "gateway-1").is_err());
+        assert!(node(&ours, &issued, &NodeId([8; 16]).to_string()).is_err());
+        assert!(user(&ours, &issued).is_err());
+
+        let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap();
+        let own = ours.issue_proxy_ssh(&key, "lab.example.com").unwrap();
+        assert!(node(&ours, &own, own.key_id()).is_err());
+
+        let subject = UserSubject {
+            name: &name,
+            principals: &["root".into()],
+            roles: &[],
+            public_key,
+            ttl: Duration::from_secs(60),
+        };
+        let person = ours.issue_user(&subject).unwrap().ssh;
+        assert!(node(&ours, &person, &name).is_err());
+        assert_eq!(user(&ours, &person).unwrap().name, name);
+        assert!(user(&theirs, &person).is_err());
+    }
+}

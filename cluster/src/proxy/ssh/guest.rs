@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use russh::keys::Certificate;
@@ -11,7 +11,7 @@ use russh::server::{self, Auth, ChannelOpenHandle, Msg, Session};
 use russh::{Channel, ChannelId, Disconnect};
 use tokio::sync::watch;
 
-use super::{Expected, Login, Stranger, certificate, record_refusal};
+use super::{Expected, LAST_WORDS, Login, Stranger, certificate, record_refusal};
 use crate::audit::{Event, code};
 use crate::auth::ca::peer::UserPeer;
 use crate::proxy::Proxy;
@@ -19,8 +19,6 @@ use crate::proxy::dial::Caller;
 use crate::tunnel::ssh::{End, SshLink};
 use crate::tunnel::stream::Stream;
 
-/// Time for a disconnect with its reason to be on its way.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Nodes one connection may jump to.
 const MAX_CHANNELS: usize = 16;
 

@@ -68,6 +68,8 @@ Environment:
   TETHER_DATA_DIR   Folder for keys and certificates
   TETHER_LOG        Log level: error, warn, info, debug, trace or off
   TETHER_TOKEN      Join token
+  HTTPS_PROXY       HTTP proxy for TCP, unless the configuration has one; ALL_PROXY if it is not
+                    set; NO_PROXY lists hosts, domains and networks to reach without it
 
 Exit codes:
   0  done
@@ -123,6 +125,10 @@ Options:
 
 A device that has not joined yet joins by itself if the configuration has cluster, ca_pin and
 token_file.
+
+The link is made of QUIC, or where UDP is blocked, of SSH over TCP. In the configuration,
+transport = \"quic\" or \"ssh\" allows one of them only, and
+proxy = \"http://USER:PASSWORD@HOST:PORT\" names an HTTP proxy for TCP; \"none\" means none.
 
 Exit codes: 0 stopped by a signal, or nothing found to be wrong; 1 failed; 2 wrong usage,
 configuration or state, or not joined

@@ -12,7 +12,7 @@ use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
 
 use super::addresses::{in_turn, resolve};
-use super::fault::{is_final, telling};
+use super::fault::{is_final, telling, tells_little};
 use super::quic::{self, Offload};
 use super::race::race;
 use super::ssh::{self, Around, Identity};
@@ -87,6 +87,7 @@ pub(crate) async fn connect(
         route: route.clone(),
         shown: shown.clone(),
         failures,
+        deadline,
     };
     let way = Arc::new(way);
     let attempts = [Some(plan.first), plan.second]
@@ -114,15 +115,13 @@ pub(crate) async fn connect(
 fn summary(way: &Way, faults: Vec<(Kind, Fault)>) -> Fault {
     let all_equal = faults.len() > 1
         && way.addresses.is_ok()
-        && faults
-            .iter()
-            .all(|(_, fault)| fault.kind == FaultKind::Unreachable);
+        && faults.iter().all(|(_, fault)| tells_little(fault));
     if all_equal {
         let text: Vec<_> = faults
             .iter()
-            .map(|(kind, fault)| match kind {
-                Kind::Quic => format!("over UDP: {fault}"),
-                Kind::Ssh => format!("over TCP: {fault}"),
+            .map(|(kind, fault)| match carrier(*kind) {
+                carrier if fault.text.contains(carrier) => fault.text.clone(),
+                carrier => format!("over {carrier}: {fault}"),
             })
             .collect();
         return Fault::new(FaultKind::Unreachable, text.join("; "));
@@ -131,11 +130,15 @@ fn summary(way: &Way, faults: Vec<(Kind, Fault)>) -> Fault {
         .unwrap_or_else(|| Fault::local("nothing was tried"))
 }
 
+const fn carrier(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Quic => "UDP",
+        Kind::Ssh => "TCP",
+    }
+}
+
 fn silent(kind: Kind) -> Fault {
-    let text = match kind {
-        Kind::Quic => "no answer over UDP",
-        Kind::Ssh => "no answer over TCP",
-    };
+    let text = format!("no answer over {}", carrier(kind));
     Fault::new(FaultKind::Unreachable, text)
 }
 
@@ -145,6 +148,7 @@ struct Way {
     route: Route,
     shown: Shown,
     failures: u32,
+    deadline: Instant,
 }
 
 impl Way {
@@ -211,12 +215,15 @@ impl Way {
         log::debug!("TLS does not get through ({failed}); trying SSH alone");
         let tcp = self.dial().await?;
         let counter = tcp.counter();
-        match ssh::connect(tcp, Around::Nothing, counter, identity).await {
-            Ok(ssh) => Ok(Arc::new(ssh)),
-            Err(fault) => {
+        let bare = ssh::connect(tcp, Around::Nothing, counter, identity);
+        match timeout_at(self.deadline, bare).await {
+            Ok(Ok(ssh)) => Ok(Arc::new(ssh)),
+            Ok(Err(fault)) => {
                 log::debug!("SSH alone: {fault}");
                 Err(telling([fault, failed]).unwrap_or_else(|| silent(Kind::Ssh)))
             }
+            // Why TLS failed says more than that there was no time left.
+            Err(_) => Err(failed),
         }
     }
 
@@ -240,6 +247,7 @@ mod tests {
                 crate::trust::by_pin(protocol::identity::CaPin([1; 32]), Duration::ZERO).unwrap(),
             )),
             failures: 0,
+            deadline: Instant::now(),
         }
     }
 
@@ -270,6 +278,14 @@ mod tests {
         let way = way(None);
         let fault = summary(&way, faults(FaultKind::Unreachable));
         assert_eq!(fault.text, "over UDP: silence; over TCP: no");
+        let fault = summary(
+            &way,
+            vec![
+                (Kind::Quic, silent(Kind::Quic)),
+                (Kind::Ssh, silent(Kind::Ssh)),
+            ],
+        );
+        assert_eq!(fault.text, "no answer over UDP; no answer over TCP");
         let fault = summary(&way, faults(FaultKind::Untrusted));
         assert_eq!(
             (fault.kind, fault.text.as_str()),

@@ -91,12 +91,19 @@ fn unreachable(error: &Error) -> Fault {
 /// Of several failures, the one that tells most; of equals the last.
 pub(super) fn telling(faults: impl IntoIterator<Item = Fault>) -> Option<Fault> {
     faults.into_iter().max_by_key(|fault| match fault.kind {
-        FaultKind::Local => 0,
-        FaultKind::Unreachable => 1,
-        FaultKind::Untrusted => 2,
-        FaultKind::Closed(_) | FaultKind::Misbehaved => 3,
-        FaultKind::CertificateRefused => 4,
+        _ if tells_little(fault) => 0,
+        FaultKind::Untrusted => 1,
+        FaultKind::CertificateRefused => 3,
+        _ => 2,
     })
+}
+
+/// Whether a failure may as well be one of the way there.
+pub(super) const fn tells_little(fault: &Fault) -> bool {
+    matches!(
+        fault.kind,
+        FaultKind::Unreachable | FaultKind::Local | FaultKind::Closed(None)
+    )
 }
 
 /// Whether nothing else needs to be tried: the cluster itself has spoken.

@@ -27,7 +27,7 @@ use tokio::sync::{Mutex as Turn, mpsc, watch};
 use tokio::time::timeout;
 
 use super::tcp::Counter;
-use super::transport::{Fault, FaultKind, Pending, Stream, Traffic, Transport};
+use super::transport::{Fault, Pending, Stream, Traffic, Transport};
 use client::{Client, Ended};
 
 /// Twice the sessions that are served at once, and control messages: a dial too many is answered,
@@ -150,14 +150,12 @@ async fn authenticate(
         Ok(AuthResult::Success) => Ok(()),
         Ok(AuthResult::Failure {
             remaining_methods, ..
-        }) if !remaining_methods.is_empty() => Err(Fault::new(
-            FaultKind::CertificateRefused,
-            "the cluster does not accept this node's certificate",
-        )),
+        }) if !remaining_methods.is_empty() => Err(client::refused()),
         // The connection has ended, and knows why.
         Ok(AuthResult::Failure { .. }) | Err(_) => {
-            let _ = handle.await;
-            Err(ended.get().unwrap_or_else(client::broken))
+            let over = handle.await.err();
+            let fault = || over.as_ref().map_or_else(client::broken, client::fault_of);
+            Err(ended.get().unwrap_or_else(fault))
         }
     }
 }

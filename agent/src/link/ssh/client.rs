@@ -62,9 +62,16 @@ pub(super) fn fault_of(error: &anyhow::Error) -> Fault {
     }
     match error.downcast_ref() {
         Some(russh::Error::IO(error)) => of_io(error),
+        Some(russh::Error::NoAuthMethod) => refused(),
         Some(russh::Error::Disconnect | russh::Error::HUP) | None => broken(),
         Some(error) => Fault::new(FaultKind::Unreachable, format!("SSH failed: {error}")),
     }
+}
+
+/// The cluster has seen the node's certificate, and says no.
+pub(super) fn refused() -> Fault {
+    let text = "the cluster does not accept this node's certificate";
+    Fault::new(FaultKind::CertificateRefused, text)
 }
 
 /// A connection that ended without a word.
@@ -75,7 +82,6 @@ pub(super) fn broken() -> Fault {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.ended.because(broken());
         self.table.end();
     }
 }
@@ -227,6 +233,10 @@ mod tests {
             ),
             (russh::Error::Disconnect.into(), FaultKind::Closed(None)),
             (russh::Error::KexInit.into(), FaultKind::Unreachable),
+            (
+                russh::Error::NoAuthMethod.into(),
+                FaultKind::CertificateRefused,
+            ),
         ] {
             let error: anyhow::Error = error;
             assert_eq!(fault_of(&error).kind, kind, "{error}");

@@ -4,8 +4,8 @@
 //!   host 10.213.N.1 ──veth── router (masquerades, forwards nothing inwards) ──veth── device 192.168.77.2
 //! ```
 //!
-//! [`emulator`] puts a device behind links that behave as told; [`dns`], [`proxy`] and [`portal`] are
-//! servers that it may find there.
+//! [`emulator`] puts a device behind links that behave as told; [`dns`], [`proxy`], [`portal`] and
+//! [`middlebox`] are what it may find there.
 //!
 //! Every name and address carries a number that is taken with a lock file, so that several runs
 //! live side by side; everything goes away with its owner.
@@ -21,6 +21,7 @@ use crate::process::run;
 
 pub mod dns;
 pub mod emulator;
+pub mod middlebox;
 pub mod portal;
 pub mod proxy;
 mod server;
@@ -146,6 +147,17 @@ impl Nat {
         sh(&format!(
             "ip netns exec {router} iptables -I FORWARD -p udp -j DROP"
         ))
+    }
+
+    /// Lets nothing pass but TCP to one port of the host, as where everything goes through a proxy.
+    ///
+    /// # Errors
+    /// What `iptables` says.
+    pub fn allow_only(&self, port: u16) -> Result<()> {
+        let (router, inside, host) = (self.router(), self.veth("i"), self.host_addr());
+        let rule = format!("ip netns exec {router} iptables -I FORWARD -i {inside}");
+        sh(&format!("{rule} -j DROP"))?;
+        sh(&format!("{rule} -p tcp -d {host} --dport {port} -j ACCEPT"))
     }
 
     fn build(&self) -> Result<()> {

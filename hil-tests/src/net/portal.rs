@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::server::Server;
 
-const ANSWER: &[u8] = b"HTTP/1.1 302 Found\r\n\
+const REDIRECT: &str = "HTTP/1.1 302 Found\r\n\
     Location: http://portal.test/welcome\r\n\
     Content-Length: 0\r\n\
     Connection: close\r\n\r\n";
@@ -28,6 +28,14 @@ impl Portal {
     /// # Errors
     /// If it cannot listen there.
     pub fn start(addr: &str) -> Result<Self> {
+        Self::with_answer(addr, REDIRECT)
+    }
+
+    /// As [`Self::start`], with another answer to everything.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn with_answer(addr: &str, answer: &'static str) -> Result<Self> {
         let visits = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&visits);
         let serve = move |mut guest: tokio::net::TcpStream| {
@@ -37,7 +45,7 @@ impl Portal {
                 if guest.read(&mut [0; 2048]).await? == 0 {
                     return Ok(());
                 }
-                guest.write_all(ANSWER).await?;
+                guest.write_all(answer.as_bytes()).await?;
                 guest.shutdown().await?;
                 // Whoever is still talking would else be reset, and not see the answer.
                 tokio::io::copy(&mut guest, &mut tokio::io::sink()).await?;

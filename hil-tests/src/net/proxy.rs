@@ -86,6 +86,13 @@ impl Proxy {
         *lock(&self.state.manners) = manners;
     }
 
+    /// How many connections it has made for clients.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        let requests = lock(&self.state.requests);
+        requests.iter().filter(|asked| asked.status == 200).count()
+    }
+
     /// What was asked so far, oldest first.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
@@ -184,6 +191,7 @@ fn answer(status: u16) -> String {
             "Proxy Authentication Required",
             "Proxy-Authenticate: Basic realm=\"proxy\"\r\n",
         ),
+        502 => ("Bad Gateway", ""),
         _ => ("Refused", ""),
     };
     format!("HTTP/1.1 {status} {reason}\r\n{more}Content-Length: 0\r\n\r\n")

@@ -202,7 +202,7 @@ impl Admin {
         self.proxy.links.presence.forget(node.id);
         self.proxy.sessions.end_node(node.id);
         if let Some(live) = &node.live {
-            live.transport.close(protocol::error::CloseCode::Denied);
+            live.close(protocol::error::CloseCode::Denied);
         }
         let event =
             Event::new(code::NODE_REMOVED).server(&node.id.to_string(), &node.spec.hostname);

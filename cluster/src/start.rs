@@ -259,7 +259,7 @@ async fn drain(proxy: &Proxy) {
 /// Closes the links that do not end with the UDP socket, and waits until all are gone.
 async fn hang_up(registry: &Registry) {
     for live in registry.all() {
-        live.transport.close(CloseCode::Draining);
+        live.close(CloseCode::Draining);
     }
     while !registry.is_empty() {
         tokio::time::sleep(POLL).await;

@@ -61,9 +61,12 @@ impl Links {
                 tracing::info!(%node, addr = %transport.remote(), link = transport.kind(), "node up");
                 self.presence.up(&live);
                 let reason = self.talk(&live, control, outgoing).await;
-                tracing::info!(%node, reason, "node down");
                 if self.registry.remove(&live) {
+                    tracing::info!(%node, reason, "node down");
                     self.presence.down(&live, reason);
+                    live.close(CloseCode::Done);
+                } else {
+                    tracing::info!(%node, reason, "link ended that the node had left");
                 }
             }
             Err(error) => {
@@ -180,7 +183,7 @@ impl Links {
                 () = tokio::time::sleep_until(pulse.deadline()) => {
                     match self.look(live, &mut pulse) {
                         Look::Gone => return SILENT.into(),
-                        Look::Silent if !live.transport.outlives_silence() => return SILENT.into(),
+                        Look::Silent if self.is_lost(live) => return SILENT.into(),
                         Look::Settled | Look::Alive | Look::Silent => Ok(Next::GoOn),
                     }
                 }
@@ -205,7 +208,7 @@ impl Links {
         live.seen();
         if pulse.seen() {
             tracing::info!(node = %live.node, "node heard again");
-            self.presence.up(live);
+            self.up(live);
         }
     }
 
@@ -213,21 +216,34 @@ impl Links {
         let look = pulse.look(live.transport.heard());
         match look {
             Look::Alive => self.seen(live, pulse),
-            Look::Silent => {
+            Look::Silent if self.registry.is_current(live) => {
                 tracing::info!(node = %live.node, "node silent");
                 live.fell_silent();
                 self.presence.down(live, SILENT.into());
             }
-            Look::Settled | Look::Gone => {}
+            Look::Settled | Look::Silent | Look::Gone => {}
         }
         look
+    }
+
+    /// Whether silence ends a link. One that the agent has left is silent while its streams are, and
+    /// only goes when nothing speaks for it any more.
+    fn is_lost(&self, live: &Live) -> bool {
+        !live.transport.outlives_silence() && self.registry.is_current(live)
+    }
+
+    /// Notes what is known of a node now.
+    fn up(&self, live: &Live) {
+        if self.registry.is_current(live) {
+            self.presence.up(live);
+        }
     }
 
     /// The agent calls from another address: it has moved, or a NAT on the way forgot it.
     async fn rebound(&self, live: &Live, write: &mut WriteHalf) -> Result<Next> {
         let addr = live.transport.remote().to_string();
         tracing::info!(node = %live.node, addr, "node calls from another address");
-        self.presence.up(live);
+        self.up(live);
         let addr = Text::cut(&addr);
         write.frame(&ToAgent::Rebound { addr }).await?;
         Ok(Next::GoOn)
@@ -246,7 +262,7 @@ impl Links {
             }
             Ok(ToCluster::LabelsChanged(changed)) => {
                 live.relabel(own_labels(&changed)?);
-                self.presence.up(live);
+                self.up(live);
             }
             Ok(ToCluster::Renew { generation }) => self.renew(live, write, generation).await?,
             Ok(ToCluster::Goodbye) => return Ok(Next::Goodbye),
@@ -254,8 +270,7 @@ impl Links {
             Ok(ToCluster::Keepalive { interval_s }) => {
                 pulse.allow(Duration::from_secs(u64::from(interval_s)));
             }
-            // Not acted on yet: the old link's streams end with it.
-            Ok(ToCluster::Moving) => {}
+            Ok(ToCluster::Moving) => live.moves(),
             Err(DecodeError::UnknownVariant) => {}
             Err(error) => {
                 live.transport.close(error.into());

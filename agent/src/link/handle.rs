@@ -80,6 +80,8 @@ impl Runner {
     fn because(&mut self, which: Which, text: &str) {
         if which == Which::Held || !self.supervisor.is_up() {
             self.history.because(text);
+        } else if self.history.is_dark() {
+            self.history.no_way_round(text, self.node.now());
         } else {
             log::debug!("the next connection: {text}");
         }

@@ -82,6 +82,21 @@ impl History {
         }
     }
 
+    pub(super) const fn is_dark(&self) -> bool {
+        matches!(self.phase, Phase::Up { dark: Some(_), .. })
+    }
+
+    /// Another connection than the dark one cannot be had. That may tell more than silence does.
+    pub(super) fn no_way_round(&mut self, why: &str, wall: Duration) {
+        let reason = reason(Loss::ConnectFailed, Some(why.to_owned()));
+        let level = match &self.last_loss {
+            Some(last) if last.reason == reason => log::Level::Debug,
+            _ => log::Level::Info,
+        };
+        log::log!(level, "no way round: {reason}");
+        self.last_loss = Some(LastLoss { reason, time: wall });
+    }
+
     pub(super) fn down(&mut self, loss: Loss, retry_in: Duration, wall: Duration, now: Duration) {
         let reason = reason(loss, self.because.take());
         self.log(loss, &reason, retry_in);
@@ -216,6 +231,20 @@ mod tests {
             history.last_loss().unwrap().reason,
             "the cluster no longer answers"
         );
+    }
+
+    #[test]
+    fn a_dark_link_does_not_hide_why_there_is_no_other() {
+        let mut history = History::default();
+        history.up(Kind::Quic, s(0), s(5));
+        assert!(!history.is_dark());
+        history.dark(s(20));
+        assert!(history.is_dark());
+        history.no_way_round("a portal", s(1_700_000_000));
+        let last = history.last_loss().unwrap();
+        assert_eq!(last.reason, "cannot connect: a portal");
+        history.light(s(30));
+        assert!(!history.is_dark());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Finds the cluster and opens a transport to it: by QUIC, by SSH over TCP, or both at once. The
 //! name is resolved for each connection, since a cluster may move while a device sleeps.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub(crate) struct Route {
     pub(crate) policy: Policy,
     /// For TCP; UDP goes straight.
     pub(crate) proxy: Option<HttpProxy>,
+    /// Where the cluster was when it was last seen, for a time without names.
+    pub(crate) last: Option<IpAddr>,
 }
 
 /// What the cluster is shown.
@@ -58,6 +60,7 @@ impl Route {
             address,
             offload: config.udp_offload.unwrap_or_default(),
             policy: config.transport.unwrap_or_default(),
+            last: None,
         }
     }
 
@@ -69,6 +72,7 @@ impl Route {
             offload: Offload::default(),
             policy: Policy::default(),
             proxy: None,
+            last: None,
         }
     }
 }
@@ -82,8 +86,10 @@ pub(crate) async fn connect(
     failures: u32,
 ) -> Result<Arc<dyn Transport>, Fault> {
     let deadline = Instant::now() + LIMIT;
+    let (addresses, nameless) = addresses(route).await;
     let way = Way {
-        addresses: resolve(&route.address, "the cluster's").await,
+        addresses,
+        nameless,
         route: route.clone(),
         shown: shown.clone(),
         failures,
@@ -111,8 +117,31 @@ pub(crate) async fn connect(
         .map_err(|faults| summary(&way, faults))
 }
 
+/// The cluster's addresses; without a resolver, the one it had last. Whoever answers there must
+/// prove to be the cluster, as anywhere.
+async fn addresses(route: &Route) -> (Result<Vec<SocketAddr>, Fault>, Option<Fault>) {
+    match (resolve(&route.address, "the cluster's").await, route.last) {
+        (Err(fault), Some(last)) => {
+            let last = SocketAddr::new(last, route.address.port);
+            (Ok(vec![last]), Some(fault))
+        }
+        (found, _) => (found, None),
+    }
+}
+
 /// Both ways failed: why.
 fn summary(way: &Way, faults: Vec<(Kind, Fault)>) -> Fault {
+    let fault = of_all(way, faults);
+    match &way.nameless {
+        Some(nameless) => {
+            let text = format!("{nameless}; at the address it had last: {fault}");
+            Fault { text, ..fault }
+        }
+        None => fault,
+    }
+}
+
+fn of_all(way: &Way, faults: Vec<(Kind, Fault)>) -> Fault {
     let all_equal = faults.len() > 1
         && way.addresses.is_ok()
         && faults.iter().all(|(_, fault)| tells_little(fault));
@@ -145,6 +174,8 @@ fn silent(kind: Kind) -> Fault {
 /// All that an attempt needs.
 struct Way {
     addresses: Result<Vec<SocketAddr>, Fault>,
+    /// Why these are not the addresses of its name.
+    nameless: Option<Fault>,
     route: Route,
     shown: Shown,
     failures: u32,
@@ -239,6 +270,7 @@ mod tests {
     fn way(proxy: Option<&str>) -> Way {
         Way {
             addresses: Ok(Vec::new()),
+            nameless: None,
             route: Route {
                 proxy: proxy.map(|text| text.parse().unwrap()),
                 ..Route::to("lab:1".parse().unwrap())
@@ -249,6 +281,17 @@ mod tests {
             failures: 0,
             deadline: Instant::now(),
         }
+    }
+
+    #[tokio::test]
+    async fn without_names_the_last_address_is_tried() {
+        let mut route = Route::to("no-such-host.invalid:7".parse().unwrap());
+        let (found, nameless) = addresses(&route).await;
+        assert!(found.is_err() && nameless.is_none());
+        route.last = Some([192, 0, 2, 1].into());
+        let (found, nameless) = addresses(&route).await;
+        assert_eq!(found.unwrap(), ["192.0.2.1:7".parse().unwrap()]);
+        assert_eq!(nameless.unwrap().kind, FaultKind::Unreachable);
     }
 
     #[test]
@@ -291,6 +334,14 @@ mod tests {
             (fault.kind, fault.text.as_str()),
             (FaultKind::Untrusted, "no")
         );
+        let nameless = Way {
+            nameless: Some(Fault::new(FaultKind::Unreachable, "no name")),
+            ..way
+        };
+        let fault = summary(&nameless, faults(FaultKind::Untrusted));
+        let text = "no name; at the address it had last: no";
+        assert_eq!((fault.kind, &*fault.text), (FaultKind::Untrusted, text));
+        let way = self::way(None);
         let mut one = faults(FaultKind::Unreachable);
         one.truncate(1);
         assert_eq!(summary(&way, one).text, "silence");

@@ -53,7 +53,11 @@ impl Runner {
                     "quic" => Kind::Quic,
                     _ => Kind::Ssh,
                 };
-                self.found(transport.remote());
+                self.route.last = transport.remote().or(self.route.last);
+                // A closer look at the way would pass for a change of it, which ends TCP.
+                if kind == Kind::Quic {
+                    self.found(transport.remote());
+                }
                 self.connections.opened(transport, control, &self.inputs);
                 self.supervisor.handle_connected(kind, now);
             }

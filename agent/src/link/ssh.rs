@@ -11,6 +11,7 @@
 mod client;
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -273,6 +274,10 @@ impl Transport for Ssh {
             .round_trip
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remote(&self) -> Option<IpAddr> {
+        self.counter.get().peer
     }
 
     fn traffic(&self) -> Traffic {

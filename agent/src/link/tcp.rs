@@ -1,7 +1,7 @@
 //! TCP to the cluster: straight, or through an HTTP proxy. Counts what it carries.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -30,6 +30,8 @@ pub(super) struct Counts {
     pub(super) received: u64,
     /// The first bytes that came.
     first: [u8; 5],
+    /// The peer, unless a proxy is in between.
+    pub(super) peer: Option<IpAddr>,
 }
 
 /// [`Counts`] that go on.
@@ -82,8 +84,13 @@ pub(super) async fn dial(
     addresses: &Result<Vec<SocketAddr>, Fault>,
     failures: u32,
 ) -> Result<Counted, Fault> {
+    let counter = Counter::default();
     let tcp = match &route.proxy {
-        None => connect(addresses.as_deref().map_err(Clone::clone)?, failures).await?,
+        None => {
+            let tcp = connect(addresses.as_deref().map_err(Clone::clone)?, failures).await?;
+            counter.lock().peer = tcp.peer_addr().ok().map(|peer| peer.ip());
+            tcp
+        }
         Some(proxy) => {
             let addresses = resolve(&proxy.address, "the HTTP proxy's").await?;
             let tcp = connect(&addresses, failures).await.map_err(|fault| {
@@ -93,10 +100,7 @@ pub(super) async fn dial(
             http::ask(tcp, proxy, &route.address).await?
         }
     };
-    Ok(Counted {
-        tcp,
-        counter: Counter::default(),
-    })
+    Ok(Counted { tcp, counter })
 }
 
 async fn connect(addresses: &[SocketAddr], failures: u32) -> Result<TcpStream, Fault> {
@@ -182,6 +186,7 @@ mod tests {
         }
         let counts = counter.get();
         assert_eq!((counts.sent, counts.received), (5, 12));
+        assert_eq!(counts.peer, Some([127, 0, 0, 1].into()));
         assert!(counts.is_web(), "{counts:?}");
         assert!(!Counts::default().is_web());
     }

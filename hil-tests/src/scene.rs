@@ -51,21 +51,32 @@ impl Scene {
     /// # Errors
     /// As [`Self::new`].
     pub fn stopped(seed: u64) -> Result<Option<Self>> {
-        let Ok(links) = Emulator::new(seed) else {
-            return Ok(None);
-        };
+        match Emulator::new(seed) {
+            Ok(links) => Self::behind(links, "").map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// A device with this configuration that has joined over these links, and waits for
+    /// [`Self::start`].
+    ///
+    /// # Errors
+    /// If the cluster does not start, or the device cannot join.
+    pub fn behind(links: Emulator, config: &str) -> Result<Self> {
         let links = Arc::new(links);
         let (dir, cluster) = Cluster::temporary()?;
         cluster.add_user("operator", "access", &me())?;
         let operator = cluster.logged_in("operator")?;
-        let agent = cluster.joined_agent(NODE, "", Some(Network::from(&links)))?;
-        Ok(Some(Self {
+        let agent = cluster.device(NODE, Some(Network::from(&links)))?;
+        agent.configure(config)?;
+        cluster.admit(&agent, "")?;
+        Ok(Self {
             operator,
             agent,
             cluster,
             links,
             dir,
-        }))
+        })
     }
 
     /// Starts the agent.

@@ -38,10 +38,6 @@ fn cluster() -> (tempfile::TempDir, Cluster) {
     (dir, cluster)
 }
 
-fn configure(agent: &Agent, text: &str) {
-    std::fs::write(agent.config_file(), text).unwrap();
-}
-
 /// A proxy that only `device` may use, with a password.
 fn closed_proxy(addr: &str) -> Proxy {
     let proxy = Proxy::start(addr).unwrap();
@@ -52,7 +48,7 @@ fn closed_proxy(addr: &str) -> Proxy {
 /// Joins and starts a device with this configuration.
 fn linked(cluster: &Cluster, name: &str, nat: Option<Nat>, config: &str) -> Agent {
     let mut agent = cluster.device(name, nat.map(Network::from)).unwrap();
-    configure(&agent, config);
+    agent.configure(config).unwrap();
     cluster.admit(&agent, "").unwrap();
     agent.start().unwrap();
     agent
@@ -61,7 +57,7 @@ fn linked(cluster: &Cluster, name: &str, nat: Option<Nat>, config: &str) -> Agen
 /// A device that has joined by QUIC and is started with this configuration.
 fn restarted(cluster: &Cluster, name: &str, config: &str) -> Agent {
     let mut agent = cluster.joined_agent(name, "", None).unwrap();
-    configure(&agent, config);
+    agent.configure(config).unwrap();
     agent.start().unwrap();
     agent
 }
@@ -197,10 +193,8 @@ fn what_a_proxy_says_is_told() {
 
     let mut gone = cluster.joined_agent("gone", "", None).unwrap();
     let lost = "cluster = \"127.0.0.1:1\"\n";
-    configure(
-        &gone,
-        &format!("{lost}{}", through("device:open%20sesame@")),
-    );
+    let config = format!("{lost}{}", through("device:open%20sesame@"));
+    gone.configure(&config).unwrap();
     gone.start().unwrap();
     let sentence = "the HTTP proxy cannot reach the cluster (502 Bad Gateway)";
     gone.wait_for_status(sentence).unwrap();
@@ -214,7 +208,7 @@ fn a_proxy_of_the_environment_is_used_unless_it_is_excepted() {
         let token = cluster.tctl_json(&["tokens", "add"]).unwrap();
         let (secret, pin) = (text(&token, "token"), text(&token, "ca_pin"));
         let device = cluster.device(name, None).unwrap();
-        configure(&device, "transport = \"ssh\"\n");
+        device.configure("transport = \"ssh\"\n").unwrap();
         let mut join = device.command().unwrap();
         join.args(["join", "--cluster", &cluster.addr(), "--ca-pin", &pin])
             .args(["--node-name", name, "--token-file", "-"])
@@ -258,7 +252,7 @@ fn another_cluster_is_not_believed_over_tcp() {
 
     let other = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
     let device = cluster.device("gateway-3", None).unwrap();
-    configure(&device, "transport = \"ssh\"\n");
+    device.configure("transport = \"ssh\"\n").unwrap();
     let done = device.join(&cluster, "tjoin-0123", other, &[]).unwrap();
     done.refused(5, "not the trusted cluster").unwrap();
 
@@ -276,7 +270,7 @@ fn certificates_are_renewed_and_replaced_over_tcp() {
     let only = "transport = \"ssh\"\n";
     let join = |name: &str| {
         let agent = cluster.device(name, None).unwrap();
-        configure(&agent, only);
+        agent.configure(only).unwrap();
         cluster.admit(&agent, "").unwrap();
         agent
     };

@@ -117,6 +117,14 @@ impl Agent {
         Ok(())
     }
 
+    /// Gives it this configuration, from the next start on.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn configure(&self, text: &str) -> Result<()> {
+        Ok(std::fs::write(self.config_file(), text)?)
+    }
+
     /// Runs `tether-agent join` with a token.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::control::Outlet;
 use super::frame;
 use super::input::News;
-use super::transport::{Fault, FaultKind, Stream, Transport};
+use super::transport::{Duplex, Fault, FaultKind, Stream, Transport};
 use crate::ssh;
 
 /// A header follows the stream's opening at once; a slow link may take a few round trips.
@@ -172,7 +172,7 @@ pub(super) async fn serve(
         .await?;
     writer.flush().await?;
     // The SSH server drops the stream when it is done, and dropping ends it.
-    let stream = tokio::io::join(reader, writer);
+    let stream: Box<dyn Duplex> = Box::new(tokio::io::join(reader, writer));
     let served = ssh::serve(host, stream, request.dial, now, shutdown).await;
     let _ = timeout(DELIVERY_TIMEOUT, delivered).await;
     served.map(|_| ())

@@ -28,7 +28,7 @@ use tokio::sync::{Mutex as Turn, mpsc, watch};
 use tokio::time::timeout;
 
 use super::tcp::Counter;
-use super::transport::{Fault, Pending, Stream, Traffic, Transport};
+use super::transport::{Duplex, Fault, Pending, Stream, Traffic, Transport};
 use client::{Client, Ended};
 
 /// Twice the sessions that are served at once, and control messages: a dial too many is answered,
@@ -97,9 +97,8 @@ pub(super) async fn connect<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    // One type for both, or the linker takes all of SSH in twice.
-    let stream: Box<dyn Duplex> = Box::new(stream);
     let (wire, cutter) = Wire::new(stream);
+    let wire: Box<dyn Duplex> = Box::new(wire);
     let (tell, dials) = mpsc::channel(WAITING);
     let (alive, over) = watch::channel(());
     let (table, ended) = (Table::new(BOUNDS), Ended::default());
@@ -129,11 +128,6 @@ where
         round_trip: Mutex::new(None),
     })
 }
-
-/// Anything that bytes go through.
-trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
 
 async fn authenticate(
     handle: &mut Handle<Client>,

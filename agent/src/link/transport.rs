@@ -13,6 +13,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub(crate) type Reader = Box<dyn AsyncRead + Send + Sync + Unpin>;
 /// The sending half of a stream. Shutting it down, or dropping it, ends the stream.
 pub(crate) type Writer = Box<dyn AsyncWrite + Send + Sync + Unpin>;
+/// Both halves in one: what every SSH connection runs over, or the linker takes much of SSH in once
+/// for each kind of stream.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+
 /// Something that is under way.
 pub(crate) type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -64,7 +70,8 @@ pub(crate) trait Transport: Send + Sync {
 /// Counts of one connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Traffic {
-    /// Bytes sent, with the headers of IP: what a metered link is billed for.
+    /// Bytes sent, with the headers of IP: what a metered link is billed for. Over TCP the kernel
+    /// keeps to itself what headers and repetitions add.
     pub(crate) sent: u64,
     /// Bytes received.
     pub(crate) received: u64,

@@ -3,6 +3,7 @@
 //! A Unix socket in the data directory, readable by its owner alone: whoever can open it could read
 //! the store too, so there is no further authentication. One JSON line asks, one JSON line answers.
 
+mod locks;
 pub mod request;
 mod resources;
 mod tokens;
@@ -143,6 +144,10 @@ impl Admin {
             Request::TokenRemove { name } => self.token_remove(&name).await,
             Request::NodeList => Ok(self.node_list()),
             Request::NodeRemove { target } => self.node_remove(&target).await,
+            Request::LockAdd(lock) => self.lock_add(lock).await,
+            Request::LockList => self.lock_list().await,
+            Request::LockRemove { name } => self.lock_remove(&name).await,
+            Request::Unlock(target) => self.unlock(&target).await,
             Request::Get { kind, name } => self.get(&kind, name.as_deref()).await,
             Request::Create { resource, force } => self.create(resource, force).await,
             Request::Remove { kind, name } => self.remove(&kind, &name).await,
@@ -178,7 +183,7 @@ impl Admin {
         nodes.iter().map(node_row).collect()
     }
 
-    async fn node_remove(&self, target: &str) -> Result<Value, Failure> {
+    fn one_node(&self, target: &str) -> Result<Node, Failure> {
         let mut found = self.proxy.directory.find(target);
         let Some(node) = found.pop() else {
             let text = format!("there is no node {target:?}; see `tctl nodes ls`");
@@ -192,6 +197,11 @@ impl Admin {
                 "several nodes are called {target:?}; give an id"
             )));
         }
+        Ok(node)
+    }
+
+    async fn node_remove(&self, target: &str) -> Result<Value, Failure> {
+        let node = self.one_node(target)?;
         let resources = &self.proxy.resources;
         resources.remove::<NodeSpec>(&node.id.to_string()).await?;
         match resources.remove::<PresenceSpec>(&node.id.to_string()).await {
@@ -199,11 +209,7 @@ impl Admin {
             Err(e) => return Err(e.into()),
         }
         self.proxy.join.forget_key(&node.spec.public_key).await?;
-        self.proxy.links.presence.forget(node.id);
-        self.proxy.sessions.end_node(node.id);
-        if let Some(live) = &node.live {
-            live.close(protocol::error::CloseCode::Denied);
-        }
+        self.proxy.forget_node(node.id);
         let event =
             Event::new(code::NODE_REMOVED).server(&node.id.to_string(), &node.spec.hostname);
         self.proxy.audit.record(event).await;
@@ -221,6 +227,8 @@ fn node_row(node: &Node) -> Value {
         "online": node.is_online(),
         "last_seen": seen.map(rfc3339),
         "joined": rfc3339(node.spec.joined),
+        "locked": node.lock.is_some(),
+        "problems": node.problems(),
         "agent_version": node.presence.as_ref().map(|p| p.agent_version.clone()),
     })
 }

@@ -6,12 +6,18 @@
 //! | [`access`] | the access decision, a pure function over roles and labels |
 //! | [`login`] | passwords, invites, lock-out, user certificates |
 //! | [`join`] | join tokens, node registration and renewal by bound key |
+//! | [`generation`] | telling a device from its copy |
+//! | [`nodes`] | all nodes, in memory |
+//! | [`locks`] | who and what is locked, in memory |
 
 pub mod access;
 pub mod ca;
 pub mod credential;
+pub mod generation;
 pub mod join;
+pub mod locks;
 pub mod login;
+pub mod nodes;
 
 use std::fmt;
 

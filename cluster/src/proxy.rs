@@ -5,13 +5,15 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`listener`] | both sockets, first bytes, deadlines before authentication |
-//! | [`limits`] | how many strangers may be connected at once |
+//! | [`limits`] | how much room strangers may take |
+//! | [`queue`] | whose handshake is next |
 //! | [`tls`] | certificates presented and accepted, by ALPN |
 //! | [`quic`] | QUIC connections: agents, clients, joins |
 //! | [`join`] | one join request |
 //! | [`directory`] | all nodes by id and name, kept in memory |
 //! | [`dial`] | from a user's request to a stream on a node |
 //! | [`splice`] | moving bytes between two streams |
+//! | [`enforce`] | ending what is not allowed any more |
 //! | [`sessions`] | what is open, so that it can be ended |
 //! | [`ssh`] | the SSH server for `ssh -J` |
 //! | [`api`] | HTTPS: log in, list |
@@ -21,9 +23,11 @@ pub mod api;
 pub mod diagnostics;
 pub mod dial;
 pub mod directory;
+pub mod enforce;
 pub mod join;
 pub mod limits;
 pub mod listener;
+pub mod queue;
 pub mod quic;
 pub mod sessions;
 pub mod splice;
@@ -41,7 +45,7 @@ use crate::tunnel::serve::Links;
 
 use diagnostics::Metrics;
 use directory::Directory;
-use limits::Admission;
+use limits::Limits;
 use sessions::Sessions;
 
 /// Everything a connection may need. Cheap to clone.
@@ -64,7 +68,7 @@ pub struct Proxy {
     /// The audit log.
     pub audit: Audit,
     /// Room for strangers.
-    pub admission: Admission,
+    pub limits: Limits,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }

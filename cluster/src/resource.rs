@@ -14,6 +14,8 @@ use time::OffsetDateTime;
 use crate::store::{Backend, Key, StoreError};
 
 pub mod labels;
+pub mod lock;
+pub mod mirror;
 pub mod node;
 pub mod role;
 pub mod token;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use protocol::error::CloseCode;
 use protocol::message::control::ToAgent;
-use quinn::{Endpoint, EndpointConfig, TokioRuntime, VarInt};
+use quinn::{Endpoint, TokioRuntime, VarInt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
@@ -18,13 +18,15 @@ use crate::audit::Audit;
 use crate::auth::ca::{Authorities, record};
 use crate::auth::credential::Credentials;
 use crate::auth::join::Join;
+use crate::auth::locks::Locks;
 use crate::auth::login::Login;
+use crate::auth::nodes::Nodes;
 use crate::config::{Config, check_cluster_name};
 use crate::files::create_private_dir;
 use crate::proxy::api::Api;
 use crate::proxy::diagnostics::{self, Metrics};
 use crate::proxy::directory::Directory;
-use crate::proxy::limits::Admission;
+use crate::proxy::limits::Limits;
 use crate::proxy::listener::Front;
 use crate::proxy::sessions::Sessions;
 use crate::proxy::ssh::SshProxy;
@@ -34,7 +36,8 @@ use crate::resource::{ResourceError, Resources, role};
 use crate::store::sqlite::{Options, Sqlite};
 use crate::store::{Backend, Key, StoreError};
 use crate::tunnel::presence::Presence;
-use crate::tunnel::quic::server_config;
+use crate::tunnel::quic::{endpoint_config, server_config, socket};
+use crate::tunnel::recall::Recall;
 use crate::tunnel::registry::Registry;
 use crate::tunnel::serve::Links;
 
@@ -42,8 +45,10 @@ use crate::tunnel::serve::Links;
 const DRAIN: Duration = Duration::from_secs(10);
 /// Agents come back no sooner than this after a stop, so that a restarted cluster is ready...
 const RETURN_AFTER: Duration = Duration::from_millis(500);
-/// ...and spread their return over this.
+/// ...and spread their return over this at least,...
 const RETURN_SPREAD: Duration = Duration::from_secs(3);
+/// ...and so that about this many come in a second: half of what two processors welcome.
+const RETURN_RATE: u32 = 500;
 /// How often it is looked whether all is over.
 const POLL: Duration = Duration::from_millis(50);
 /// Last frames get this long to leave.
@@ -53,6 +58,7 @@ const FLUSH: Duration = Duration::from_secs(2);
 pub struct Cluster {
     proxy: Proxy,
     endpoint: Endpoint,
+    recall: Recall,
     tcp: TcpListener,
     front: Front,
     admin: (Admin, UnixListener),
@@ -81,7 +87,7 @@ impl Cluster {
         let listen = config.listen;
         let tcp = bind(listen).await?;
         let reset_key = reset_key(&**proxy.resources.backend()).await?;
-        let endpoint = endpoint(&tls, tcp.local_addr()?, &reset_key)
+        let (endpoint, recall) = endpoint(&tls, tcp.local_addr()?, &reset_key)
             .with_context(|| format!("cannot listen on UDP {listen}"))?;
         let diag = match config.diag {
             Some(address) => Some(bind(address).await?),
@@ -106,6 +112,7 @@ impl Cluster {
         Ok(Self {
             proxy,
             endpoint,
+            recall,
             tcp,
             front,
             admin,
@@ -142,6 +149,9 @@ impl Cluster {
         proxy.metrics.ready.store(true, Ordering::Relaxed);
         tokio::spawn(self.admin.0.serve(self.admin.1));
         tokio::spawn(quic::accept(proxy.clone(), self.endpoint.clone()));
+        tokio::spawn(proxy.clone().enforce());
+        let lost = links.presence.take_lost();
+        tokio::spawn(self.recall.tell(lost, links.registry.clone()));
         tokio::select! {
             () = self.front.accept(self.tcp) => {}
             () = writer => {}
@@ -177,26 +187,31 @@ async fn assemble(
             Err(e) => return Err(e.into()),
         }
     }
+    let nodes = Nodes::open(&resources).await?;
+    let locks = Locks::open(&resources).await?;
     let login = Login {
         authorities: Arc::clone(&authorities),
         resources: resources.clone(),
         credentials: Credentials::new(store)?,
+        locks: locks.clone(),
         audit: audit.clone(),
     };
     let join = Join {
         authorities: Arc::clone(&authorities),
         resources: resources.clone(),
+        nodes: nodes.clone(),
+        locks: locks.clone(),
         audit: audit.clone(),
     };
     let registry = Registry::default();
     let presence = Presence::load(&resources).await?;
-    let directory = Directory::open(
-        &resources,
+    let directory = Directory::new(
+        nodes,
+        locks,
         &authorities.cluster,
         registry.clone(),
         presence.clone(),
-    )
-    .await?;
+    );
     let links = Links {
         registry,
         join: join.clone(),
@@ -212,7 +227,7 @@ async fn assemble(
         directory,
         sessions: Sessions::default(),
         audit,
-        admission: Admission::default(),
+        limits: Limits::default(),
         metrics: Arc::new(Metrics::default()),
     })
 }
@@ -229,15 +244,17 @@ async fn authorities(store: &Arc<dyn Backend>, config: &Config) -> Result<Author
     Authorities::open(store, &name).await
 }
 
-/// Asks agents to come back later, and waits for sessions to end.
+/// Asks agents to come back later, waits for sessions to end, and lets agents go that carry none.
 async fn drain(proxy: &Proxy) {
+    let registry = &proxy.links.registry;
+    let links = registry.all();
     let millis = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
     let drain = ToAgent::Drain {
         after_ms: millis(RETURN_AFTER),
-        spread_ms: millis(RETURN_SPREAD),
+        spread_ms: millis(return_spread(links.len())),
     };
     if let Ok(frame) = crate::tunnel::stream::frame_bytes(&drain) {
-        for live in proxy.links.registry.all() {
+        for live in links {
             // A full queue means a link that is stuck; closing it says enough.
             live.control.try_send(frame.clone()).ok();
         }
@@ -251,19 +268,32 @@ async fn drain(proxy: &Proxy) {
                 tracing::warn!(sessions = proxy.sessions.len(), "drain deadline: ending sessions");
                 return;
             }
-            _ = poll.tick() => if proxy.sessions.is_empty() { return },
+            _ = poll.tick() => {}
         }
+        let links = registry.all();
+        // Who is not heard will not hear either.
+        if proxy.sessions.is_empty() && !links.iter().any(|live| live.is_heard()) {
+            return;
+        }
+        let idle = links.iter().filter(|live| live.streams() == 0);
+        idle.for_each(|live| live.leave());
     }
 }
 
 /// Closes the links that do not end with the UDP socket, and waits until all are gone.
 async fn hang_up(registry: &Registry) {
     for live in registry.all() {
-        live.close(CloseCode::Draining);
+        live.close(CloseCode::Draining, "the cluster was stopped");
     }
     while !registry.is_empty() {
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Over how long a fleet should spread its return, so that a successor has time for people, too.
+fn return_spread(links: usize) -> Duration {
+    let links = u32::try_from(links).unwrap_or(u32::MAX);
+    RETURN_SPREAD.max(Duration::from_secs(1) * links / RETURN_RATE)
 }
 
 /// The key behind stateless resets (RFC 9000 §10.3). It outlives the process, so that agents of a
@@ -282,17 +312,14 @@ async fn reset_key(store: &dyn Backend) -> Result<Vec<u8>> {
     }
 }
 
-fn endpoint(tls: &Tls, address: SocketAddr, reset_key: &[u8]) -> Result<Endpoint> {
-    let reset_key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, reset_key);
-    let config = EndpointConfig::new(Arc::new(reset_key));
-    let socket = std::net::UdpSocket::bind(address)?;
+fn endpoint(tls: &Tls, address: SocketAddr, reset_key: &[u8]) -> Result<(Endpoint, Recall)> {
+    let config = endpoint_config(reset_key);
+    let socket = socket(address)?;
+    let recall = Recall::new(&socket, reset_key)?;
     let server = server_config(tls.quic()?)?;
-    Ok(Endpoint::new(
-        config,
-        Some(server),
-        socket,
-        Arc::new(TokioRuntime),
-    )?)
+    let runtime = Arc::new(TokioRuntime);
+    let endpoint = Endpoint::new(config, Some(server), socket, runtime)?;
+    Ok((endpoint, recall))
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener> {
@@ -306,5 +333,17 @@ fn join_host_port(host: &str, port: u16) -> String {
         format!("[{host}]:{port}")
     } else {
         format!("{host}:{port}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spread_of_a_fleets_return_grows_with_the_fleet() {
+        for (links, seconds) in [(0, 3), (1000, 3), (1500, 3), (10_000, 20), (100_000, 200)] {
+            assert_eq!(return_spread(links).as_secs(), seconds, "{links}");
+        }
     }
 }

@@ -12,9 +12,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::admin::Request;
-use crate::admin::request::{Password, TokenAdd, UserAdd, UserUpdate};
+use crate::admin::request::{LockAdd, Password, TokenAdd, UserAdd, UserUpdate};
 use cli::{
-    AuditCommand, AuthCommand, Cli, Command, Create, NodesCommand, TokensCommand, UsersCommand,
+    AuditCommand, AuthCommand, Cli, Command, Create, Lifted, Lock, LocksCommand, NodesCommand,
+    TokensCommand, UsersCommand,
 };
 use output::Output;
 
@@ -57,6 +58,14 @@ pub fn run(cli: Cli) -> Result<(), Failed> {
                 output::text(&gone, "name"),
                 output::text(&gone, "id")
             ));
+        }
+        Command::Lock(lock) => self::lock(lock, &ask)?,
+        Command::Unlock(unlock) => self::unlock(unlock.what, &ask)?,
+        Command::Locks(LocksCommand::Ls { format }) => {
+            Output(format.format).locks(&ask(&Request::LockList)?);
+        }
+        Command::Locks(LocksCommand::Rm { name }) => {
+            output::unlocked(&ask(&Request::LockRemove { name })?);
         }
         Command::Get { what, format } => {
             let (kind, name) = match what.split_once('/') {
@@ -175,6 +184,28 @@ fn tokens(
             ask(&Request::TokenRemove { name: name.clone() })?;
             output::line(&format!("token {name} removed"));
         }
+    }
+    Ok(())
+}
+
+fn lock(lock: Lock, ask: &dyn Fn(&Request) -> Result<Value, Failed>) -> Result<(), Failed> {
+    let add = LockAdd {
+        target: lock.target,
+        message: lock.message,
+        ttl_s: lock.ttl.map(|t| t.as_secs()),
+    };
+    Output(lock.format.format).lock(&ask(&Request::LockAdd(add))?);
+    Ok(())
+}
+
+fn unlock(what: Lifted, ask: &dyn Fn(&Request) -> Result<Value, Failed>) -> Result<(), Failed> {
+    match what {
+        Lifted::Of(target) => {
+            let lifted = ask(&Request::Unlock(target))?;
+            let lifted = lifted.as_array().map(Vec::as_slice).unwrap_or_default();
+            lifted.iter().for_each(output::unlocked);
+        }
+        Lifted::One(name) => output::unlocked(&ask(&Request::LockRemove { name })?),
     }
     Ok(())
 }

@@ -2,12 +2,16 @@
 //!
 //! Whatever the transport, the proxy sees three things of a link: control frames, `open`, and an
 //! end. [`Transport`] is that seam; behind it are [`quic`] and, where UDP is blocked, [`ssh`].
-//! [`serve`] speaks the control protocol over any transport, [`registry`] knows which nodes are
-//! there.
+//! `greet` and [`serve`] speak the control protocol over any transport, [`live`] is what others see
+//! of a link, [`registry`] knows which nodes are there, [`presence`] which were. [`recall`] tells
+//! agents of a process that was killed.
 
+mod greet;
+pub mod live;
 pub mod presence;
 mod pulse;
 pub mod quic;
+pub mod recall;
 pub mod registry;
 pub mod serve;
 pub mod ssh;
@@ -39,6 +43,11 @@ pub trait Transport: Send + Sync {
     /// Waits for a sign of life that is not a message on the control stream.
     fn sign(&self) -> BoxFuture<'_, ()> {
         futures::future::pending().boxed()
+    }
+    /// The id by which the agent addresses the connection, if a later process needs it to tell the
+    /// agent that the connection is gone.
+    fn connection_id(&self) -> Option<Vec<u8>> {
+        None
     }
     /// Whether the path's return would bring a silent agent back, with all its streams.
     fn outlives_silence(&self) -> bool {

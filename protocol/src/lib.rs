@@ -38,6 +38,9 @@ pub const ALPN_AGENT: &[u8] = b"tether-agent/1";
 pub const ALPN_AGENT_SSH: &[u8] = b"tether-agent-ssh/1";
 /// ALPN of `tsh`; both ends present certificates.
 pub const ALPN_CLIENT: &[u8] = b"tether-client/1";
+/// Bytes of the connection id that a client of people chooses for its first packet (RFC 9000 §7.2);
+/// agents choose more. A cluster that meets a crowd cannot see more of anybody before a handshake.
+pub const CLIENT_FIRST_CID: usize = 16;
 /// ALPN for a device that has no usable certificate yet.
 pub const ALPN_JOIN: &[u8] = b"tether-join/1";
 /// ALPN protocols of the HTTPS API.

@@ -90,6 +90,7 @@ fn long(nodes: &[Node], now: OffsetDateTime) -> String {
         "Reason",
         "Kernel",
         "Logins",
+        "Problems",
     ]);
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
     for node in nodes {
@@ -107,6 +108,7 @@ fn long(nodes: &[Node], now: OffsetDateTime) -> String {
             text(&node.reason),
             text(&node.kernel),
             logins(node),
+            node.problems.join("; "),
         ]);
     }
     table.render()
@@ -192,6 +194,7 @@ pub(crate) mod tests {
         node.online = false;
         node.reason = Some("link timed out".into());
         node.only_login = Some("ann".into());
+        node.problems = vec!["it is locked: stolen".into()];
         let text = long(&[node], now());
         for part in [
             "id-camera",
@@ -203,6 +206,7 @@ pub(crate) mod tests {
             "1970-01-01T00:00:00Z",
             "only ann",
             "16 kB",
+            "it is locked: stolen",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }

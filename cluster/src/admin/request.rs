@@ -47,6 +47,17 @@ pub enum Request {
         /// Name or id.
         target: String,
     },
+    /// Shut somebody or something out.
+    LockAdd(LockAdd),
+    /// All locks.
+    LockList,
+    /// Remove a lock.
+    LockRemove {
+        /// Its name.
+        name: String,
+    },
+    /// Remove all locks of a target.
+    Unlock(LockTarget),
     /// Resources of a kind, or one of them.
     Get {
         /// The kind's word.
@@ -114,6 +125,27 @@ pub struct TokenAdd {
     pub ttl_s: u64,
     /// How often it can be used.
     pub uses: Option<u32>,
+}
+
+/// A lock to make.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LockAdd {
+    /// Whom to shut out.
+    pub target: LockTarget,
+    /// What they are told.
+    pub message: String,
+    /// Seconds until it goes away by itself.
+    pub ttl_s: Option<u64>,
+}
+
+/// Whom a lock is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LockTarget {
+    /// A user's name.
+    User(String),
+    /// A node's name or id.
+    Node(String),
 }
 
 /// A password on its way over the socket.

@@ -4,14 +4,15 @@ use serde_json::{Value, json};
 
 use super::{Admin, Failure, invalid};
 use crate::audit::{Event, code};
-use crate::resource::node::NodeSpec;
+use crate::resource::lock::LockSpec;
+use crate::resource::node::{NodeSpec, PresenceSpec};
 use crate::resource::role::RoleSpec;
 use crate::resource::token::TokenSpec;
 use crate::resource::user::UserSpec;
 use crate::resource::{Resource, Resources, Spec};
 
 /// Kinds that can be read.
-const KINDS: &str = "role, user, node or token";
+const KINDS: &str = "role, user, node, presence, token or lock";
 
 impl Admin {
     pub(super) async fn get(&self, kind: &str, name: Option<&str>) -> Result<Value, Failure> {
@@ -20,7 +21,9 @@ impl Admin {
             "role" => read::<RoleSpec>(resources, name).await,
             "user" => read::<UserSpec>(resources, name).await,
             "node" => read::<NodeSpec>(resources, name).await,
+            "presence" => read::<PresenceSpec>(resources, name).await,
             "token" => read::<TokenSpec>(resources, name).await,
+            "lock" => read::<LockSpec>(resources, name).await,
             _ => Err(invalid(format!(
                 "there is no kind {kind:?}: expected {KINDS}"
             ))),
@@ -37,9 +40,15 @@ impl Admin {
         let name = match kind.as_str() {
             "role" => write::<RoleSpec>(resources, resource, force).await?,
             "user" => write::<UserSpec>(resources, resource, force).await?,
+            "lock" => {
+                let name = write::<LockSpec>(resources, resource, force).await?;
+                self.lock_written(&resources.get(&name).await?).await;
+                name
+            }
             _ => {
-                let text =
-                    format!("a {kind:?} cannot be created from a file: expected role or user");
+                let text = format!(
+                    "a {kind:?} cannot be created from a file: expected role, user or lock"
+                );
                 return Err(invalid(text));
             }
         };
@@ -56,10 +65,11 @@ impl Admin {
             "user" => return self.user_remove(name).await,
             "node" => return self.node_remove(name).await,
             "token" => return self.token_remove(name).await,
+            "lock" => return self.lock_remove(name).await,
             "role" => self.proxy.resources.remove::<RoleSpec>(name).await?,
             _ => {
                 return Err(invalid(format!(
-                    "there is no kind {kind:?}: expected {KINDS}"
+                    "there is no kind {kind:?}: expected role, user, node, token or lock"
                 )));
             }
         }

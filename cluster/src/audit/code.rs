@@ -49,6 +49,10 @@ pub const NODE_CLONED: Code = code("instance.cloned", "TJ004W");
 pub const NODE_REMOVED: Code = code("node.delete", "TN001I");
 /// A node was turned away.
 pub const NODE_REFUSED: Code = code("node.rejected", "TN002W");
+/// A user or node was shut out.
+pub const LOCK_CREATED: Code = code("lock.created", "TLK00I");
+/// A lock was lifted.
+pub const LOCK_REMOVED: Code = code("lock.deleted", "TLK01I");
 /// A resource was written with `tctl create`.
 pub const RESOURCE_WRITTEN: Code = code("resource.write", "TR001I");
 /// A resource was removed with `tctl rm`.

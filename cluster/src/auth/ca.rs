@@ -10,6 +10,7 @@
 
 pub mod peer;
 pub mod record;
+pub mod serial;
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -84,7 +85,13 @@ impl Authorities {
     ///
     /// # Errors
     /// If the key is not a point on the curve, or signing fails.
-    pub fn issue_node(&self, id: NodeId, name: &str, public_key: [u8; 32]) -> Result<Issued> {
+    pub fn issue_node(
+        &self,
+        id: NodeId,
+        name: &str,
+        public_key: [u8; 32],
+        generation: u32,
+    ) -> Result<Issued> {
         let now = SystemTime::now();
         let (not_before, not_after) = (now - BACKDATE, now + HOST_TTL);
         let principals = [
@@ -94,12 +101,14 @@ impl Authorities {
         ];
         let mut builder = ssh_builder(public_key, seconds(not_before)?, seconds(not_after)?)?;
         builder.cert_type(CertType::Host)?.key_id(id.to_string())?;
+        builder.serial(u64::from(generation))?;
         for principal in principals {
             builder.valid_principal(principal)?;
         }
         let ssh = builder.sign(&self.host.ssh)?;
         let mut params = self.params(name, Subject::Node(id), not_before, not_after)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.serial_number = Some(serial::of_node(generation).into());
         let x509 = self.host.sign(&params, public_key)?;
         Ok(Issued {
             ssh,

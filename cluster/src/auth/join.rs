@@ -2,7 +2,10 @@
 //!
 //! A device shows a join token once and proves that it holds its key; the cluster records the key.
 //! From then on the key is the device's identity: certificates are renewed for it, also long after
-//! they have expired, until the node is removed.
+//! they have expired, until the node is removed or locked. Which of two devices with one key is the
+//! copy, [`super::generation`] decides.
+
+mod record;
 
 use std::sync::Arc;
 
@@ -12,13 +15,16 @@ use protocol::message::join::PROOF_CONTEXT;
 use time::OffsetDateTime;
 
 use super::Secret;
+use super::ca::peer::NodePeer;
 use super::ca::{Authorities, Issued};
+use super::generation::Copied;
+use super::locks::Locks;
 use super::login::same;
+use super::nodes::Nodes;
 use crate::audit::{Audit, Event, code};
 use crate::resource::node::{NodeSpec, check_hostname};
 use crate::resource::token::TokenSpec;
 use crate::resource::{Resource, ResourceError, Resources};
-use crate::store::{Key, StoreError};
 
 /// Characters of a token's hash that make its name.
 const TOKEN_NAME: usize = 12;
@@ -32,6 +38,10 @@ pub struct Join {
     pub authorities: Arc<Authorities>,
     /// Tokens and nodes.
     pub resources: Resources,
+    /// All nodes, in memory.
+    pub nodes: Nodes,
+    /// Who is locked.
+    pub locks: Locks,
     /// Where it is written down.
     pub audit: Audit,
 }
@@ -122,142 +132,148 @@ impl Join {
         check_hostname(name).map_err(|text| refused(Refusal::Invalid, text))?;
         prove(&public_key, claim)?;
         let token = self.use_token(token).await?;
-        let (id, node) = match self.by_key(&public_key).await? {
-            Some(mut node) => {
-                node.spec.hostname = name.to_owned();
-                node.spec.token_labels = token.spec.labels;
-                node.spec.generation = node.spec.generation.saturating_add(1);
-                self.resources.put(&node).await?;
-                (node_id(&node)?, node)
+        let addr = Some(claim.addr.to_owned());
+        let (id, spec) = match self.by_key(&public_key).await? {
+            Some(id) => {
+                self.not_locked(id)?;
+                let labels = token.spec.labels;
+                let join_again = |spec: &mut NodeSpec| {
+                    spec.hostname = name.to_owned();
+                    spec.token_labels.clone_from(&labels);
+                    let mut generations = spec.generations();
+                    generations.next();
+                    spec.set_generations(generations);
+                    spec.renewed_from.clone_from(&addr);
+                    // Whoever gives a device a token vouches for it.
+                    spec.copy = None;
+                };
+                (id, self.change(id, join_again).await?)
             }
             None => {
                 let id = NodeId(rand::random());
-                let node = Resource::new(
-                    id.to_string(),
-                    NodeSpec {
-                        hostname: name.to_owned(),
-                        public_key: hex::encode(public_key),
-                        token_labels: token.spec.labels,
-                        generation: 1,
-                        joined: OffsetDateTime::now_utc(),
-                    },
-                );
-                self.bind_key(&node.spec.public_key, id).await?;
-                self.resources.create(&node).await?;
-                (id, node)
+                let spec = NodeSpec {
+                    hostname: name.to_owned(),
+                    public_key: hex::encode(public_key),
+                    token_labels: token.spec.labels,
+                    generation: 1,
+                    generation_shown: true,
+                    renewed_from: addr,
+                    copy: None,
+                    joined: OffsetDateTime::now_utc(),
+                };
+                self.register(id, &spec).await?;
+                (id, spec)
             }
         };
-        self.enroll(id, &node, public_key)
+        self.enroll(id, &spec, public_key)
     }
 
-    /// New certificates for a known node: over its link, or after a long absence.
+    /// New certificates for a known node: over its link, or after a long absence. `addr` is where it
+    /// asks from.
     ///
     /// # Errors
-    /// If the node was removed, the proof does not fit, or the generation is not the newest.
+    /// If the node was removed or is locked, the proof does not fit, or the device is a copy.
     pub async fn renew(
         &self,
         id: NodeId,
         generation: u32,
+        addr: &str,
         claim: Option<&Claim<'_>>,
     ) -> Result<Enrolled, JoinError> {
-        let mut node = self.node(id).await?;
-        let public_key = bound_key(&node)?;
+        let public_key = bound_key(id, &self.stored(id).await?.spec)?;
         if let Some(claim) = claim {
             prove(&public_key, claim)?;
         }
-        if generation.saturating_add(1) < node.spec.generation {
-            let event = Event::new(code::NODE_CLONED).server(&id.to_string(), &node.spec.hostname);
-            let addr = claim.map_or("", |c| c.addr);
-            self.audit.record(event.field("addr.remote", addr)).await;
-            return Err(refused(
-                Refusal::Cloned,
-                "another device renewed with this key: a copied image? Remove the node and join both anew",
-            ));
+        self.not_locked(id)?;
+        let mut verdict = Ok(0);
+        let renew = |spec: &mut NodeSpec| {
+            let mut generations = spec.generations();
+            verdict = generations.renew(generation);
+            if verdict.is_ok() {
+                spec.set_generations(generations);
+                spec.renewed_from = Some(addr.to_owned());
+            }
+        };
+        let spec = self.change(id, renew).await?;
+        if verdict.is_err() {
+            return Err(self.copied(id, &spec, addr, None).await);
         }
-        // One step behind, the last answer was lost on the way: the same generation is issued again,
-        // so that a lossy link never makes a device look like its own copy.
-        if generation >= node.spec.generation {
-            node.spec.generation = generation.saturating_add(1);
-            self.resources.put(&node).await?;
-        }
-        let renewed = self.enroll(id, &node, public_key)?;
-        let event = Event::new(code::NODE_RENEWED).server(&id.to_string(), &renewed.name);
+        let renewed = self.enroll(id, &spec, public_key)?;
+        let event = Event::new(code::NODE_RENEWED)
+            .server(&id.to_string(), &renewed.name)
+            .field("addr.remote", addr);
         self.audit.record(event).await;
         Ok(renewed)
     }
 
-    /// A node's record, checked against the key it presents.
+    /// Whether a device may link with the certificate it shows; gives its record.
     ///
     /// # Errors
-    /// If the node was removed or has another key.
-    pub async fn known(
-        &self,
-        id: NodeId,
-        public_key: &[u8; 32],
-    ) -> Result<Resource<NodeSpec>, JoinError> {
-        let node = self.node(id).await?;
-        if bound_key(&node)? != *public_key {
+    /// If the node was removed or is locked, has another key, or the device is a copy.
+    pub async fn known(&self, peer: &NodePeer, addr: &str) -> Result<Arc<NodeSpec>, JoinError> {
+        let id = peer.id;
+        let known = self.nodes.read().get(id);
+        let mut spec = match known {
+            Some(spec) => spec,
+            // It may have joined this moment.
+            None => Arc::new(self.stored(id).await?.spec),
+        };
+        if bound_key(id, &spec)? != peer.public_key {
             return Err(refused(
                 Refusal::Proof,
                 "this certificate is not for the node's bound key",
             ));
         }
-        Ok(node)
+        self.not_locked(id)?;
+        if let Some(generation) = peer.generation
+            && changes(&spec, generation)
+        {
+            let mut verdict = Ok(());
+            let show = |spec: &mut NodeSpec| verdict = spec.show(generation);
+            spec = Arc::new(self.change(id, show).await?);
+            if verdict.is_err() {
+                return Err(self.copied(id, &spec, addr, None).await);
+            }
+        }
+        Ok(spec)
     }
 
-    async fn node(&self, id: NodeId) -> Result<Resource<NodeSpec>, JoinError> {
-        self.resources
-            .find::<NodeSpec>(&id.to_string())
-            .await?
-            .ok_or_else(|| {
-                refused(
-                    Refusal::Removed,
-                    "this node was removed from the cluster; join it anew with a token",
-                )
-            })
-    }
-
-    /// Finds the node a key is bound to. Keys have records of their own, since a thousand devices
-    /// joining at once must not read a thousand nodes each.
-    async fn by_key(&self, public_key: &[u8; 32]) -> Result<Option<Resource<NodeSpec>>, JoinError> {
-        let key = key_record(&hex::encode(public_key))?;
-        let Some(item) = self
-            .resources
-            .backend()
-            .get(&key)
-            .await
-            .map_err(anyhow::Error::from)?
-        else {
-            return Ok(None);
-        };
-        let id = String::from_utf8_lossy(&item.value).into_owned();
-        Ok(self.resources.find::<NodeSpec>(&id).await?)
-    }
-
-    async fn bind_key(&self, public_key: &str, id: NodeId) -> Result<(), JoinError> {
-        let id = id.to_string().into_bytes();
-        let done = self
-            .resources
-            .backend()
-            .put(&key_record(public_key)?, id, None)
-            .await;
-        done.map(drop).map_err(|e| JoinError::Internal(e.into()))
-    }
-
-    /// Forgets which node a key (hex) was bound to.
+    /// Whether a node is locked.
     ///
     /// # Errors
-    /// If the store fails.
-    pub async fn forget_key(&self, public_key: &str) -> anyhow::Result<()> {
-        match self
-            .resources
-            .backend()
-            .delete(&Key::new(&["node_keys", public_key])?, None)
-            .await
-        {
-            Ok(_) | Err(StoreError::NotFound { .. }) => Ok(()),
-            Err(e) => Err(e.into()),
+    /// If it is, with the reason.
+    pub fn not_locked(&self, id: NodeId) -> Result<(), JoinError> {
+        match self.locks.read().of_node(id, OffsetDateTime::now_utc()) {
+            Some(lock) => Err(refused(Refusal::Locked, lock.spec.locked("this node"))),
+            None => Ok(()),
         }
+    }
+
+    /// Writes down that a device was turned away as a copy of the one that is linked from `linked`,
+    /// or of the one that renewed last.
+    pub async fn copied(
+        &self,
+        id: NodeId,
+        spec: &NodeSpec,
+        addr: &str,
+        linked: Option<&str>,
+    ) -> JoinError {
+        let renewed = spec.renewed_from.clone().unwrap_or_default();
+        let mut event = Event::new(code::NODE_CLONED)
+            .server(&id.to_string(), &spec.hostname)
+            .field("addr.remote", addr)
+            .field("addr.renewed", renewed);
+        if let Some(linked) = linked {
+            event = event.field("addr.linked", linked);
+        }
+        self.audit.record(event).await;
+        if let Err(error) = self.note_copy(id, addr).await {
+            tracing::warn!(%error, "a copy could not be noted on its node");
+        }
+        refused(
+            Refusal::Cloned,
+            "another device uses this key: a copied image? Remove the node and join both anew",
+        )
     }
 
     /// Takes one use of a token. Of many devices that join at once, each takes its own.
@@ -297,36 +313,33 @@ impl Join {
     fn enroll(
         &self,
         id: NodeId,
-        node: &Resource<NodeSpec>,
+        spec: &NodeSpec,
         public_key: [u8; 32],
     ) -> Result<Enrolled, JoinError> {
-        let name = node.spec.hostname.clone();
-        let issued = self.authorities.issue_node(id, &name, public_key)?;
+        let (name, generation) = (spec.hostname.clone(), spec.generation);
+        let issued = self
+            .authorities
+            .issue_node(id, &name, public_key, generation)?;
         Ok(Enrolled {
             id,
             name,
-            generation: node.spec.generation,
+            generation,
             issued,
         })
     }
 }
 
-/// A node resource's id.
-///
-/// # Errors
-/// If its name is not an id.
-pub fn node_id(node: &Resource<NodeSpec>) -> anyhow::Result<NodeId> {
-    Ok(node.name().parse()?)
+/// Whether the store has to hear of it that a device shows these certificates.
+fn changes(spec: &NodeSpec, generation: u32) -> bool {
+    let before = spec.generations();
+    let mut after = before;
+    after.show(generation) == Err(Copied) || after != before
 }
 
-fn key_record(public_key: &str) -> Result<Key, JoinError> {
-    Key::new(&["node_keys", public_key]).map_err(|e| JoinError::Internal(e.into()))
-}
-
-fn bound_key(node: &Resource<NodeSpec>) -> Result<[u8; 32], JoinError> {
+fn bound_key(id: NodeId, spec: &NodeSpec) -> Result<[u8; 32], JoinError> {
     let mut key = [0; 32];
-    hex::decode_to_slice(&node.spec.public_key, &mut key)
-        .map_err(|e| anyhow::anyhow!("node {} has a damaged key: {e}", node.name()))?;
+    hex::decode_to_slice(&spec.public_key, &mut key)
+        .map_err(|e| anyhow::anyhow!("node {id} has a damaged key: {e}"))?;
     Ok(key)
 }
 

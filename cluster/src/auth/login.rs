@@ -14,6 +14,7 @@ use super::Secret;
 use super::access;
 use super::ca::{Authorities, Issued, UserSubject, peer, ssh_key};
 use super::credential::{Credentials, check_password};
+use super::locks::Locks;
 use crate::audit::{Audit, Event, code};
 use crate::resource::role::RoleSpec;
 use crate::resource::user::UserSpec;
@@ -31,6 +32,8 @@ pub struct Login {
     pub resources: Resources,
     /// Passwords and invites.
     pub credentials: Credentials,
+    /// Who is locked.
+    pub locks: Locks,
     /// Where it is written down.
     pub audit: Audit,
 }
@@ -72,6 +75,9 @@ pub enum LoginError {
         "too many failed attempts; try again in 15 minutes, or have an administrator run `tctl users reset`"
     )]
     LockedOut,
+    /// An administrator has locked the user.
+    #[error("{0}")]
+    Locked(String),
     /// The invite is not the user's pending one.
     #[error(
         "this invite is not valid; it may have been used or have expired: ask for a new one (`tctl users reset`)"
@@ -133,7 +139,8 @@ impl Login {
                 .verify(&credential, attempt.password.clone())
                 .await?;
             return match self.user(&attempt.user).await? {
-                Some(user) if fits => Ok(user),
+                // Only who knows the password learns of a lock.
+                Some(user) if fits => self.not_locked(user),
                 _ => Err(LoginError::BadCredentials),
             };
         };
@@ -147,6 +154,7 @@ impl Login {
             .await?
             .filter(|_| fits)
             .ok_or(LoginError::BadInvite)?;
+        let user = self.not_locked(user)?;
         check_password(&attempt.password).map_err(LoginError::WeakPassword)?;
         credential.password = Some(self.credentials.hash(attempt.password.clone()).await?);
         // Compare-and-swap: of two who redeem it at once, one is told that it was used.
@@ -157,6 +165,17 @@ impl Login {
         {
             Ok(()) => Ok(user),
             Err(_) => Err(LoginError::BadInvite),
+        }
+    }
+
+    fn not_locked(&self, user: Resource<UserSpec>) -> Result<Resource<UserSpec>, LoginError> {
+        let locks = self.locks.read();
+        match locks.of_user(user.name(), OffsetDateTime::now_utc()) {
+            Some(lock) => {
+                let who = format!("the user {}", user.name());
+                Err(LoginError::Locked(lock.spec.locked(&who)))
+            }
+            None => Ok(user),
         }
     }
 

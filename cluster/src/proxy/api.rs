@@ -207,6 +207,7 @@ fn login_failure(error: &LoginError) -> Response {
         LoginError::BadCredentials => (StatusCode::UNAUTHORIZED, "bad_credentials"),
         LoginError::BadInvite => (StatusCode::UNAUTHORIZED, "bad_invite"),
         LoginError::LockedOut => (StatusCode::TOO_MANY_REQUESTS, "locked_out"),
+        LoginError::Locked(_) => (StatusCode::FORBIDDEN, "locked"),
         LoginError::WeakPassword(_) => (StatusCode::BAD_REQUEST, "weak_password"),
         LoginError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
         LoginError::NoLogins => (StatusCode::FORBIDDEN, "denied"),
@@ -235,6 +236,7 @@ struct NodeView {
     only_login: Option<String>,
     rtt_ms: Option<u64>,
     link_bytes: Option<u64>,
+    problems: Vec<String>,
 }
 
 async fn nodes(State(proxy): State<Proxy>, Extension(remote): Extension<Remote>) -> Response {
@@ -245,6 +247,9 @@ async fn nodes(State(proxy): State<Proxy>, Extension(remote): Extension<Remote>)
         let text = "a valid user certificate is required; run `tsh login`";
         return failure(StatusCode::UNAUTHORIZED, "unauthenticated", text);
     };
+    if let Some(text) = proxy.user_locked(&peer.name) {
+        return failure(StatusCode::FORBIDDEN, "locked", &text);
+    }
     match visible(&proxy, &peer).await {
         Ok(Some(nodes)) => {
             let nodes: Vec<_> = nodes.iter().map(view).collect();
@@ -301,6 +306,7 @@ fn view(node: &Node) -> NodeView {
             .filter(|_| node.is_online())
             .and_then(|l| l.transport.round_trip().as_millis().try_into().ok()),
         link_bytes: live.map(|live| live.transport.wire_bytes()),
+        problems: node.problems(),
     }
 }
 

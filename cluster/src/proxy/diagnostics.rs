@@ -29,6 +29,8 @@ pub struct Metrics {
     pub handshakes_failed: Counter,
     /// Connections turned away for lack of room.
     pub connections_shed: Counter,
+    /// Strangers that had to show first that their address is their own.
+    pub addresses_checked: Counter,
     /// Whether the listeners are open and nothing is draining.
     pub ready: AtomicBool,
 }
@@ -57,6 +59,10 @@ impl Default for Metrics {
             connections_shed: counter(
                 "connections_shed",
                 "Connections turned away for lack of room",
+            ),
+            addresses_checked: counter(
+                "addresses_checked",
+                "Connections sent a QUIC Retry because many handshakes are under way",
             ),
             ready: AtomicBool::new(false),
             registry,

@@ -13,6 +13,7 @@ use protocol::message::dial::{
     DialHeader, DialRefusal, DialReply, LinkRequest, MAX_LOGINS, Permits,
 };
 use time::OffsetDateTime;
+use tokio::time::{Instant, timeout_at};
 
 use super::Proxy;
 use super::directory::Node;
@@ -23,6 +24,7 @@ use crate::auth::access::{Decision, decide};
 use crate::auth::ca::peer::UserPeer;
 use crate::auth::login::roles_of;
 use crate::resource::user::UserSpec;
+use crate::tunnel::live::{Live, OpenStream};
 use crate::tunnel::serve::unix;
 use crate::tunnel::stream::Stream;
 
@@ -50,6 +52,8 @@ pub struct Refused {
 /// An open stream to a node's SSH server.
 pub struct Dialled {
     stream: Stream,
+    // The link stays for as long as it carries this.
+    _open: OpenStream,
     session: Guard,
     node: Node,
     caller: Caller,
@@ -121,6 +125,9 @@ impl Proxy {
                 "your certificate has expired; run `tsh login`",
             ));
         }
+        if let Some(text) = self.user_locked(&user.name) {
+            return Err(refused(DialRefusal::Locked, text));
+        }
         let resource = self
             .resources
             .find::<UserSpec>(&user.name)
@@ -138,13 +145,18 @@ impl Proxy {
         let node = self.resolve(target)?;
         let decision = decide(&roles, &resource.spec.traits, &node.labels(), login);
         let (logins, idle) = permitted(decision, &node, login)?;
+        if let Some(lock) = &node.lock {
+            let text = lock.spec.locked(&node.spec.hostname);
+            return Err(refused(DialRefusal::Locked, text));
+        }
         let session = self.sessions.enter(&user.name, node.id);
         let addr = format!("{} {}", caller.addr.ip(), caller.addr.port());
         let header = header(caller, &addr, &session, &logins, idle).map_err(internal)?;
-        let stream = self.open(&node, &header).await?;
+        let (stream, open) = self.open(&node, &header).await?;
         let (caller, login) = (caller.clone(), login.map(Into::into));
         Ok(Dialled {
             stream,
+            _open: open,
             session,
             node,
             caller,
@@ -169,32 +181,44 @@ impl Proxy {
         }
     }
 
-    async fn open(&self, node: &Node, header: &DialHeader<'_>) -> Result<Stream, Refused> {
-        let live = node.live.as_ref().ok_or_else(|| offline(node))?;
-        let opening = async {
-            let mut stream = live.transport.open().await?;
-            stream
-                .write
-                .frame(&LinkRequest::Ssh(header.clone()))
-                .await?;
-            let mut buffer = Vec::new();
-            let reply: DialReply<'_> = stream.read.frame(&mut buffer).await?;
-            let refusal = match reply {
-                DialReply::Accepted => None,
-                DialReply::Refused { reason, text } => Some(refused(reason, text.as_str())),
-            };
-            anyhow::Ok((stream, refusal))
-        };
-        match tokio::time::timeout(ANSWER_DEADLINE, opening).await {
-            Ok(Ok((stream, None))) => Ok(stream),
+    /// Asks the agent for a stream. Whatever is wrong with its link, that shows within the deadline.
+    async fn open(
+        &self,
+        node: &Node,
+        header: &DialHeader<'_>,
+    ) -> Result<(Stream, OpenStream), Refused> {
+        let deadline = Instant::now() + ANSWER_DEADLINE;
+        let live = self
+            .links
+            .registry
+            .get(node.id)
+            .ok_or_else(|| offline(node))?;
+        // Counted from the start: a link that is replaced meanwhile waits for the answer.
+        let open = live.stream();
+        match timeout_at(deadline, ask(&live, header)).await {
+            Ok(Ok((stream, None))) => Ok((stream, open)),
             Ok(Ok((_, Some(refused)))) => Err(refused),
             Ok(Err(error)) => {
                 tracing::info!(node = %node.id, error = format!("{error:#}"), "dial failed");
-                Err(offline(node))
+                Err(silent(node, &live, "its link broke"))
             }
-            Err(_) => Err(offline(node)),
+            Err(_) => Err(silent(node, &live, "its link is silent")),
         }
     }
+}
+
+/// Sends a dial over a link; gives the stream, and the agent's refusal if it is one.
+async fn ask(live: &Live, header: &DialHeader<'_>) -> anyhow::Result<(Stream, Option<Refused>)> {
+    let mut stream = live.transport.open().await?;
+    let request = LinkRequest::Ssh(header.clone());
+    stream.write.frame(&request).await?;
+    let mut buffer = Vec::new();
+    let reply: DialReply<'_> = stream.read.frame(&mut buffer).await?;
+    let refusal = match reply {
+        DialReply::Accepted => None,
+        DialReply::Refused { reason, text } => Some(refused(reason, text.as_str())),
+    };
+    Ok((stream, refusal))
 }
 
 impl Dialled {
@@ -261,17 +285,23 @@ fn header<'a>(
 
 fn offline(node: &Node) -> Refused {
     let name = &node.spec.hostname;
-    let text = match &node.presence {
-        Some(seen) => format!(
-            "{name} is offline: last seen {}{}",
-            rfc3339(seen.last_seen),
-            seen.reason
-                .as_ref()
-                .map(|r| format!(" ({r})"))
-                .unwrap_or_default()
-        ),
-        None => format!("{name} is offline: it has joined, but never linked; start its agent"),
+    let Some(seen) = &node.presence else {
+        let text = format!("{name} is offline: it has joined, but never linked; start its agent");
+        return refused(DialRefusal::Offline, text);
     };
+    let reason = seen.reason.as_deref().unwrap_or("its link is gone");
+    last_seen(name, seen.last_seen, reason)
+}
+
+/// A node whose link is there, but dead: the link's own last sign of life is newer than what is
+/// stored.
+fn silent(node: &Node, live: &Live, reason: &str) -> Refused {
+    last_seen(&node.spec.hostname, live.last_seen().into(), reason)
+}
+
+fn last_seen(name: &str, seen: OffsetDateTime, reason: &str) -> Refused {
+    let seen = rfc3339(seen);
+    let text = format!("{name} is offline: last seen {seen} ({reason})");
     refused(DialRefusal::Offline, text)
 }
 

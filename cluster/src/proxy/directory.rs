@@ -1,30 +1,28 @@
-//! All nodes by id and by name, kept in memory and in step with the store.
+//! All nodes with all that is known of them: their records, links, and what they last said.
 //!
 //! Dials and listings read no store: with 10,000 nodes, finding one by name there would cost more
-//! than the dial. Changes come through the store's watch; if that fell behind, all is read anew.
+//! than the dial.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use protocol::identity::NodeId;
+use time::OffsetDateTime;
 
+use crate::auth::locks::Locks;
+use crate::auth::nodes::Nodes;
+use crate::resource::Resource;
 use crate::resource::labels::Labels;
+use crate::resource::lock::LockSpec;
 use crate::resource::node::{NodeSpec, PresenceSpec};
-use crate::resource::{Resource, Resources, Spec};
-use crate::store::{Event, Key, Watch};
+use crate::tunnel::live::Live;
 use crate::tunnel::presence::Presence;
-use crate::tunnel::registry::{Live, Registry};
-
-#[derive(Default)]
-struct Index {
-    nodes: BTreeMap<NodeId, Arc<NodeSpec>>,
-    by_name: HashMap<String, Vec<NodeId>>,
-}
+use crate::tunnel::registry::Registry;
 
 /// The nodes of this cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct Directory {
-    index: Arc<RwLock<Index>>,
+    nodes: Nodes,
+    locks: Locks,
     cluster: Arc<str>,
     registry: Registry,
     presence: Presence,
@@ -41,6 +39,8 @@ pub struct Node {
     pub live: Option<Arc<Live>>,
     /// What it last said of itself.
     pub presence: Option<PresenceSpec>,
+    /// What shuts it out.
+    pub lock: Option<Arc<Resource<LockSpec>>>,
 }
 
 impl Node {
@@ -64,31 +64,33 @@ impl Node {
         labels.extend(self.spec.token_labels.clone());
         labels
     }
+
+    /// What somebody should know or look into.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let lock = self.lock.as_ref().map(|lock| lock.spec.locked("it"));
+        let copy = self.spec.problem(OffsetDateTime::now_utc());
+        lock.into_iter().chain(copy).collect()
+    }
 }
 
 impl Directory {
-    /// Reads all nodes and starts to follow changes.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub async fn open(
-        resources: &Resources,
+    /// Joins what is known.
+    #[must_use]
+    pub fn new(
+        nodes: Nodes,
+        locks: Locks,
         cluster: &str,
         registry: Registry,
         presence: Presence,
-    ) -> anyhow::Result<Self> {
-        let prefix = Key::new(&[NodeSpec::ROOM])?;
-        // First the watch, then the list: a change in between is seen twice rather than never.
-        let watch = resources.backend().watch(&prefix).await?;
-        let directory = Self {
-            index: Arc::default(),
+    ) -> Self {
+        Self {
+            nodes,
+            locks,
             cluster: cluster.into(),
             registry,
             presence,
-        };
-        directory.read_all(resources).await?;
-        tokio::spawn(directory.clone().follow(resources.clone(), watch));
-        Ok(directory)
+        }
     }
 
     /// Finds nodes by id, name, or `name.cluster`.
@@ -98,36 +100,20 @@ impl Directory {
             .strip_suffix(&*self.cluster)
             .and_then(|name| name.strip_suffix('.'))
             .unwrap_or(target);
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let ids = match name.parse::<NodeId>() {
-            Ok(id) => vec![id],
-            Err(_) => index.by_name.get(name).cloned().unwrap_or_default(),
-        };
-        let specs = ids
-            .into_iter()
-            .filter_map(|id| Some((id, Arc::clone(index.nodes.get(&id)?))));
-        let specs: Vec<_> = specs.collect();
-        drop(index);
-        specs
-            .into_iter()
-            .map(|(id, spec)| self.node(id, spec))
-            .collect()
+        let found = self.nodes.read().find(name);
+        self.with_links(found)
     }
 
     /// All nodes.
     #[must_use]
     pub fn all(&self) -> Vec<Node> {
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let specs: Vec<_> = index
-            .nodes
-            .iter()
-            .map(|(id, s)| (*id, Arc::clone(s)))
-            .collect();
-        drop(index);
-        specs
-            .into_iter()
-            .map(|(id, spec)| self.node(id, spec))
-            .collect()
+        let all = self.nodes.read().all();
+        self.with_links(all)
+    }
+
+    fn with_links(&self, nodes: Vec<(NodeId, Arc<NodeSpec>)>) -> Vec<Node> {
+        let nodes = nodes.into_iter();
+        nodes.map(|(id, spec)| self.node(id, spec)).collect()
     }
 
     fn node(&self, id: NodeId, spec: Arc<NodeSpec>) -> Node {
@@ -136,72 +122,7 @@ impl Directory {
             spec,
             live: self.registry.get(id),
             presence: self.presence.get(id),
-        }
-    }
-
-    async fn follow(self, resources: Resources, mut watch: Watch) {
-        loop {
-            match watch.next().await {
-                Ok(Event::Put(item)) => {
-                    let read = serde_json::from_slice::<Resource<NodeSpec>>(&item.value);
-                    match (read, item.key.segments().next_back().map(str::parse)) {
-                        (Ok(node), Some(Ok(id))) => self.insert(id, node.spec),
-                        _ => tracing::warn!(key = %item.key, "unreadable node record"),
-                    }
-                }
-                Ok(Event::Deleted { key, .. }) => {
-                    if let Some(Ok(id)) = key.segments().next_back().map(str::parse) {
-                        self.remove(id);
-                    }
-                }
-                Err(_) => {
-                    if let Err(error) = self.read_all(&resources).await {
-                        tracing::error!(%error, "nodes could not be read again");
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    async fn read_all(&self, resources: &Resources) -> anyhow::Result<()> {
-        let nodes = resources.list::<NodeSpec>().await?;
-        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Index::default();
-        for node in nodes {
-            self.insert(node.name().parse()?, node.spec);
-        }
-        Ok(())
-    }
-
-    fn insert(&self, id: NodeId, spec: NodeSpec) {
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        index.remove(id);
-        index
-            .by_name
-            .entry(spec.hostname.clone())
-            .or_default()
-            .push(id);
-        index.nodes.insert(id, Arc::new(spec));
-    }
-
-    fn remove(&self, id: NodeId) {
-        self.index
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(id);
-    }
-}
-
-impl Index {
-    fn remove(&mut self, id: NodeId) {
-        let Some(old) = self.nodes.remove(&id) else {
-            return;
-        };
-        if let Some(ids) = self.by_name.get_mut(&old.hostname) {
-            ids.retain(|&other| other != id);
-            if ids.is_empty() {
-                self.by_name.remove(&old.hostname);
-            }
+            lock: self.locks.read().of_node(id, OffsetDateTime::now_utc()),
         }
     }
 }

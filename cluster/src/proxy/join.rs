@@ -104,7 +104,7 @@ impl Proxy {
                     addr,
                 };
                 self.join
-                    .renew(NodeId(*node_id), *generation, Some(&claim))
+                    .renew(NodeId(*node_id), *generation, addr, Some(&claim))
                     .await
             }
         }

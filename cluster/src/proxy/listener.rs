@@ -16,7 +16,7 @@ use super::Proxy;
 use super::api::Api;
 use super::dial::Caller;
 use super::limits::Place;
-use super::ssh::{Expected, SshProxy};
+use super::ssh::SshProxy;
 use crate::auth::ca::peer::{Peer, identify};
 use crate::tunnel::stream::Stream;
 
@@ -54,7 +54,7 @@ impl Front {
     pub async fn accept(self, listener: TcpListener) {
         loop {
             match listener.accept().await {
-                Ok((tcp, addr)) => match self.proxy.admission.enter(addr.ip()) {
+                Ok((tcp, addr)) => match self.proxy.limits.tcp.enter(addr.ip()) {
                     Some(place) => drop(tokio::spawn(self.clone().serve(tcp, addr, place))),
                     None => drop(self.proxy.metrics.connections_shed.inc()),
                 },
@@ -88,6 +88,7 @@ impl Front {
 
     async fn tls(self, tcp: TcpStream, addr: SocketAddr, place: Place) -> Result<()> {
         let accept = self.tls.accept(tcp).into_fallible();
+        let accept = self.proxy.limits.tls.begin(accept);
         let accept = tokio::time::timeout(HANDSHAKE_DEADLINE, accept);
         let tls = match accept.await.context("slow handshake")? {
             Ok(tls) => tls,
@@ -139,12 +140,11 @@ impl Front {
         peer: Option<Peer>,
         place: Place,
     ) -> Result<()> {
-        let Some(Peer::Node { id, public_key }) = peer else {
+        let Some(Peer::Node(node)) = peer else {
             anyhow::bail!("a node's certificate is required");
         };
         link_ssh::tcp::tune(tls.get_ref().0)?;
-        let expected = Expected { id, public_key };
-        self.ssh.serve_agent(tls, addr, place, expected).await
+        self.ssh.serve_agent(tls, addr, place, node).await
     }
 
     fn peer(&self, tls: &TlsStream<TcpStream>) -> Result<Option<Peer>> {

@@ -1,23 +1,26 @@
 //! QUIC connections on the UDP port: agents, clients and joins, told apart by ALPN.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use futures::FutureExt;
 use protocol::error::CloseCode;
 use protocol::message::Text;
 use protocol::message::dial::{ClientRequest, DialReply};
-use protocol::{ALPN_AGENT, ALPN_CLIENT, ALPN_JOIN};
+use protocol::{ALPN_AGENT, ALPN_CLIENT, ALPN_JOIN, CLIENT_FIRST_CID};
 use quinn::crypto::rustls::HandshakeData;
-use quinn::{Connection, Endpoint, Incoming};
+use quinn::{Connecting, Connection, ConnectionError, ConnectionId, Endpoint, Incoming};
 use rustls::pki_types::CertificateDer;
 
 use super::Proxy;
 use super::dial::{Caller, Refused};
 use super::limits::Place;
+use super::queue::{Line, Queue};
 use crate::audit::{Event, code};
 use crate::auth::ca::peer::{Peer, identify};
-use crate::tunnel::quic::{QuicLink, admit_dials, close};
+use crate::tunnel::quic::{QuicLink, admit_dials, close, ids};
 use crate::tunnel::stream::Stream;
 
 /// A handshake must be done within this time.
@@ -25,29 +28,131 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// A stream's first message must come within this time.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Arrivals looked at before somebody gets a turn.
+const ARRIVALS: usize = 32;
+/// Handshakes begun or waited for, from which on a stranger has to show that its address is its own
+/// (RFC 9000 §8.1.2) before it may wait for anything: that costs the cluster no memory and little
+/// time, and the stranger one round trip.
+const CALM: usize = 256;
+
 /// Accepts connections until the endpoint is closed.
+///
+/// A handshake's expensive part happens inside [`Incoming::accept`], under the endpoint's lock. So
+/// there is one such turn at a time, and between two of them everything else that is due.
 pub async fn accept(proxy: Proxy, endpoint: Endpoint) {
-    while let Some(incoming) = endpoint.accept().await {
-        match proxy.admission.enter(incoming.remote_address().ip()) {
-            Some(place) => drop(tokio::spawn(serve(proxy.clone(), incoming, place))),
-            None => {
-                proxy.metrics.connections_shed.inc();
-                incoming.refuse();
+    let mut door = Door {
+        proxy,
+        queue: Queue::default(),
+        began: Instant::now(),
+    };
+    loop {
+        for _ in 0..ARRIVALS {
+            match endpoint.accept().now_or_never() {
+                Some(Some(incoming)) => door.arrived(incoming),
+                Some(None) => return,
+                None => break,
             }
+        }
+        if door.turn() {
+            tokio::task::yield_now().await;
+            continue;
+        }
+        tokio::select! {
+            incoming = endpoint.accept() => match incoming {
+                Some(incoming) => door.arrived(incoming),
+                None => return,
+            },
+            () = door.proxy.limits.handshakes.freed() => {}
         }
     }
 }
 
-async fn serve(proxy: Proxy, incoming: Incoming, place: Place) {
-    let addr = incoming.remote_address();
-    let handshake = async { anyhow::Ok(incoming.accept()?.await?) };
+/// Where strangers wait until there is time for their handshake.
+struct Door {
+    proxy: Proxy,
+    queue: Queue<(Incoming, Place)>,
+    began: Instant,
+}
+
+impl Door {
+    fn arrived(&mut self, incoming: Incoming) {
+        let under_way = usize::try_from(self.proxy.limits.handshakes.taken()).unwrap_or(usize::MAX);
+        let calm = self.queue.len().saturating_add(under_way) < CALM;
+        if !calm && !incoming.remote_address_validated() {
+            self.proxy.metrics.addresses_checked.inc();
+            // Fails for those only that have been checked.
+            drop(incoming.retry());
+            return;
+        }
+        match self
+            .proxy
+            .limits
+            .waiting
+            .enter(incoming.remote_address().ip())
+        {
+            Some(place) => {
+                let line = line(&incoming);
+                self.queue
+                    .push(line, (incoming, place), self.began.elapsed());
+            }
+            None => self.turn_away(incoming),
+        }
+    }
+
+    /// Begins one handshake, if somebody waits and there is room.
+    fn turn(&mut self) -> bool {
+        while let Some((late, _)) = self.queue.late(self.began.elapsed()) {
+            self.turn_away(late);
+        }
+        let places = &self.proxy.limits.handshakes;
+        let fits =
+            |(incoming, _): &(Incoming, Place)| places.admits(incoming.remote_address().ip());
+        let Some((incoming, _waited)) = self.queue.next(fits) else {
+            return false;
+        };
+        let addr = incoming.remote_address();
+        match places.enter(addr.ip()) {
+            Some(place) => {
+                let (begun, id) = ids::drawn_by(|| incoming.accept());
+                let begun = Begun { begun, id, addr };
+                drop(tokio::spawn(serve(self.proxy.clone(), begun, place)));
+            }
+            None => self.turn_away(incoming),
+        }
+        true
+    }
+
+    fn turn_away(&self, incoming: Incoming) {
+        self.proxy.metrics.connections_shed.inc();
+        tracing::debug!(addr = %incoming.remote_address(), waiting = self.queue.len(), "no room: turned away");
+        incoming.refuse();
+    }
+}
+
+/// Who is probably calling. Nothing depends on it but the order of handshakes.
+fn line(incoming: &Incoming) -> Line {
+    match incoming.orig_dst_cid().len() {
+        CLIENT_FIRST_CID => Line::People,
+        _ => Line::Devices,
+    }
+}
+
+/// A handshake that has begun.
+struct Begun {
+    begun: Result<Connecting, ConnectionError>,
+    id: Option<ConnectionId>,
+    addr: SocketAddr,
+}
+
+async fn serve(proxy: Proxy, Begun { begun, id, addr }: Begun, place: Place) {
+    let handshake = async { anyhow::Ok(begun?.await?) };
     let connection = match tokio::time::timeout(HANDSHAKE_DEADLINE, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return proxy.handshake_failed(addr, &error).await,
         Err(_) => return,
     };
     let served = match alpn(&connection).as_deref() {
-        Some(ALPN_AGENT) => agent(&proxy, &connection, place).await,
+        Some(ALPN_AGENT) => agent(&proxy, &connection, id, place).await,
         Some(ALPN_CLIENT) => client(&proxy, &connection, place).await,
         Some(ALPN_JOIN) => proxy.serve_join(&connection).await,
         _ => Err(anyhow::anyhow!("no ALPN of ours")),
@@ -58,17 +163,23 @@ async fn serve(proxy: Proxy, incoming: Incoming, place: Place) {
     }
 }
 
-async fn agent(proxy: &Proxy, connection: &Connection, place: Place) -> Result<()> {
-    let Peer::Node { id, public_key } = proxy.peer(connection)? else {
+async fn agent(
+    proxy: &Proxy,
+    connection: &Connection,
+    id: Option<ConnectionId>,
+    place: Place,
+) -> Result<()> {
+    let Peer::Node(node) = proxy.peer(connection)? else {
         bail!("this is not a node's certificate");
     };
     let control = tokio::time::timeout(REQUEST_DEADLINE, connection.accept_bi());
     let (send, recv) = control.await.context("no control stream")??;
     drop(place);
-    let transport = Arc::new(QuicLink(connection.clone()));
+    let connection = connection.clone();
+    let transport = Arc::new(QuicLink { connection, id });
     proxy
         .links
-        .serve(transport, Stream::quic(send, recv), id, public_key)
+        .serve(transport, Stream::quic(send, recv), node)
         .await;
     Ok(())
 }
@@ -128,7 +239,7 @@ impl Proxy {
     }
 
     /// Writes down that a certificate was not accepted; other failures are only counted.
-    pub async fn handshake_failed(&self, addr: std::net::SocketAddr, error: &anyhow::Error) {
+    pub async fn handshake_failed(&self, addr: SocketAddr, error: &anyhow::Error) {
         self.metrics.handshakes_failed.inc();
         let text = format!("{error:#}");
         tracing::debug!(%addr, error = text, "handshake failed");

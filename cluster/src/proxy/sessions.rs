@@ -52,17 +52,14 @@ impl Sessions {
 
     /// Ends all sessions of a user.
     pub fn end_user(&self, user: &str) {
-        self.lock()
-            .values()
-            .filter(|s| s.user == user)
-            .for_each(|s| s.end.notify_one());
+        self.end_where(|of, _| of == user);
     }
 
-    /// Ends all sessions on a node.
-    pub fn end_node(&self, node: NodeId) {
+    /// Ends all sessions whose user and node are of a kind.
+    pub fn end_where(&self, of_kind: impl Fn(&str, NodeId) -> bool) {
         self.lock()
             .values()
-            .filter(|s| s.node == node)
+            .filter(|s| of_kind(&s.user, s.node))
             .for_each(|s| s.end.notify_one());
     }
 
@@ -110,5 +107,7 @@ mod tests {
         assert!(futures::FutureExt::now_or_never(bob.ended()).is_none());
         drop(ann);
         assert_eq!(sessions.len(), 1);
+        sessions.end_where(|_, node| node == NodeId([1; 16]));
+        bob.ended().await;
     }
 }

@@ -21,7 +21,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use link_ssh::{Backlog, Cutter, Wire};
-use protocol::identity::NodeId;
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, Certificate, PrivateKey};
 use russh::server::{self, RunningSession};
@@ -33,6 +32,7 @@ use tokio::sync::watch;
 use super::Proxy;
 use super::limits::Place;
 use crate::audit::{Event, code};
+use crate::auth::ca::peer::NodePeer;
 use crate::resource::node::NodeSpec;
 use crate::resource::user::UserSpec;
 use crate::store::{Backend, Key, StoreError};
@@ -61,21 +61,12 @@ pub struct SshProxy {
     proxy: Proxy,
 }
 
-/// A node that TLS has authenticated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Expected {
-    /// Its id.
-    pub id: NodeId,
-    /// Its bound key.
-    pub public_key: [u8; 32],
-}
-
 /// Somebody who has not authenticated to SSH yet.
 struct Stranger {
     addr: SocketAddr,
     _place: Place,
     /// Whom TLS has authenticated already.
-    expected: Option<Expected>,
+    expected: Option<NodePeer>,
     /// A bare connection's socket; links are tuned, users' connections are not.
     socket: Option<OwnedFd>,
 }
@@ -136,7 +127,7 @@ impl SshProxy {
         tls: S,
         addr: SocketAddr,
         place: Place,
-        expected: Expected,
+        expected: NodePeer,
     ) -> Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -19,9 +19,52 @@ pub struct NodeSpec {
     pub token_labels: Labels,
     /// Generation of the newest certificates.
     pub generation: u32,
+    /// Whether a device has shown them.
+    #[serde(default = "yes")]
+    pub generation_shown: bool,
+    /// Where they were asked from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewed_from: Option<String>,
+    /// Another device with this node's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<Copy>,
     /// First join.
     #[serde(with = "time::serde::rfc3339")]
     pub joined: OffsetDateTime,
+}
+
+/// Another device with a node's key, as it was last turned away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Copy {
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub refused: OffsetDateTime,
+    /// From where it came.
+    pub addr: String,
+}
+
+/// A copy that still exists shows itself within the life of its certificates; one that has not for
+/// longer is taken for gone.
+const COPY_SHOWN: time::Duration = time::Duration::days(7);
+
+impl NodeSpec {
+    /// What somebody should look into, in a few words.
+    #[must_use]
+    pub fn problem(&self, now: OffsetDateTime) -> Option<String> {
+        let copy = self
+            .copy
+            .as_ref()
+            .filter(|c| now - c.refused < COPY_SHOWN)?;
+        Some(format!(
+            "another device uses its key: {} was turned away",
+            copy.addr
+        ))
+    }
+}
+
+const fn yes() -> bool {
+    true
 }
 
 impl Spec for NodeSpec {
@@ -48,6 +91,9 @@ pub struct PresenceSpec {
     pub link: String,
     /// Where it came from.
     pub addr: String,
+    /// Id of its connection, in hex, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_id: Option<String>,
     /// The node's own labels.
     pub labels: Labels,
     /// Release of the agent.

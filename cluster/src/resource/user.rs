@@ -40,7 +40,7 @@ impl Spec for UserSpec {
 }
 
 /// User names go into certificates, URIs and logs.
-fn check_name(name: &str) -> Result<(), String> {
+pub(super) fn check_name(name: &str) -> Result<(), String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._@+-".contains(c);
     if name.is_empty() || name.len() > 64 || name.starts_with('-') || !name.chars().all(allowed) {
         return Err(format!(

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::admin::request::LockTarget;
 use crate::duration;
 use crate::resource::token::TokenType;
 
@@ -43,7 +44,18 @@ pub enum Command {
     /// Machines
     #[command(subcommand)]
     Nodes(NodesCommand),
-    /// Show resources as YAML: roles, users, nodes, tokens
+    /// Shut a node or a user out, at once and until the lock is removed
+    #[command(
+        after_help = "Examples:\n  tctl lock node/gateway-1 --message 'stolen, call 555-0100'\n  tctl lock user/ann --ttl 8h"
+    )]
+    Lock(Lock),
+    /// Remove a lock, or all locks of a node or a user
+    #[command(after_help = "Examples:\n  tctl unlock node/gateway-1\n  tctl unlock 0f3a9c52-...")]
+    Unlock(Unlock),
+    /// Who and what is shut out
+    #[command(subcommand)]
+    Locks(LocksCommand),
+    /// Show resources as YAML: roles, users, nodes, presence, tokens, locks
     #[command(after_help = "Examples:\n  tctl get roles\n  tctl get role/access > access.yaml")]
     Get {
         /// KIND or KIND/NAME
@@ -52,7 +64,7 @@ pub enum Command {
         #[command(flatten)]
         format: FormatArg,
     },
-    /// Write resources from a YAML file: roles and users
+    /// Write resources from a YAML file: roles, users, locks
     #[command(
         after_help = "Example:\n  tctl get role/access > role.yaml; $EDITOR role.yaml; tctl create -f role.yaml --force"
     )]
@@ -72,6 +84,74 @@ pub enum Command {
     /// Print the version
     #[command(after_help = "Example:\n  tctl version")]
     Version,
+}
+
+/// `tctl lock`.
+#[derive(Args)]
+pub struct Lock {
+    /// Whom: node/NAME, node/ID or user/NAME
+    #[arg(value_name = "KIND/NAME", value_parser = locked)]
+    pub target: LockTarget,
+    /// What those are told who meet the lock
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub message: String,
+    /// How long the lock holds [default: until it is removed]
+    #[arg(long, value_parser = duration::parse)]
+    pub ttl: Option<Duration>,
+    /// See [`FormatArg`]
+    #[command(flatten)]
+    pub format: FormatArg,
+}
+
+/// `tctl unlock`.
+#[derive(Args)]
+pub struct Unlock {
+    /// Whom: node/NAME, node/ID or user/NAME; or one lock, by its name
+    #[arg(value_name = "KIND/NAME|LOCK", value_parser = lifted)]
+    pub what: Lifted,
+}
+
+/// What `tctl unlock` removes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lifted {
+    /// All locks of a target.
+    Of(LockTarget),
+    /// One lock.
+    One(String),
+}
+
+fn locked(text: &str) -> Result<LockTarget, String> {
+    match text.split_once('/') {
+        Some(("node", name)) if !name.is_empty() => Ok(LockTarget::Node(name.to_owned())),
+        Some(("user", name)) if !name.is_empty() => Ok(LockTarget::User(name.to_owned())),
+        _ => Err("expected node/NAME or user/NAME".into()),
+    }
+}
+
+fn lifted(text: &str) -> Result<Lifted, String> {
+    if text.contains('/') {
+        locked(text).map(Lifted::Of)
+    } else {
+        Ok(Lifted::One(text.to_owned()))
+    }
+}
+
+/// `tctl locks`.
+#[derive(Subcommand)]
+pub enum LocksCommand {
+    /// List locks
+    #[command(after_help = "Example:\n  tctl locks ls")]
+    Ls {
+        /// See [`FormatArg`]
+        #[command(flatten)]
+        format: FormatArg,
+    },
+    /// Remove a lock
+    #[command(after_help = "Example:\n  tctl locks rm 0f3a9c52-...")]
+    Rm {
+        /// Its name, as `tctl locks ls` shows it
+        name: String,
+    },
 }
 
 /// `tctl create`.
@@ -295,4 +375,22 @@ fn label(text: &str) -> Result<(String, String), String> {
         .ok_or_else(|| format!("{text:?}: expected key=value"))?;
     crate::resource::labels::check(key, value)?;
     Ok((key.into(), value.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_kind_and_a_name_and_a_lock_has_no_kind() {
+        assert_eq!(locked("node/gw"), Ok(LockTarget::Node("gw".into())));
+        assert_eq!(locked("user/ann"), Ok(LockTarget::User("ann".into())));
+        for wrong in ["gw", "node/", "role/access", ""] {
+            assert!(locked(wrong).is_err(), "{wrong}");
+        }
+        let ann = LockTarget::User("ann".into());
+        assert_eq!(lifted("user/ann"), Ok(Lifted::Of(ann)));
+        assert_eq!(lifted("0f3a"), Ok(Lifted::One("0f3a".into())));
+        assert!(lifted("token/1").is_err());
+    }
 }

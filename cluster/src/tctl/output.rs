@@ -98,21 +98,51 @@ impl Output {
             nodes,
             &["Node", "Id", "Status", "Last seen", "Version", "Labels"],
             |n| {
-                let status = if n["online"] == true {
+                let mut status = String::from(if n["online"] == true {
                     "online"
                 } else {
                     "offline"
-                };
+                });
+                for problem in n["problems"].as_array().into_iter().flatten() {
+                    status += &format!("; {}", problem.as_str().unwrap_or_default());
+                }
                 vec![
                     text(n, "name"),
                     text(n, "id"),
-                    status.into(),
+                    status,
                     text(n, "last_seen"),
                     text(n, "agent_version"),
                     labels(n),
                 ]
             },
         );
+    }
+
+    pub(super) fn lock(&self, lock: &Value) {
+        self.show(lock, || {
+            let until = match text(lock, "expires") {
+                end if end.is_empty() => String::from("until it is removed"),
+                end => format!("until {end}"),
+            };
+            let name = text(lock, "name");
+            format!(
+                "{} is locked {until}. To lift it:\n\n    tctl unlock {name}\n",
+                locked(lock)
+            )
+        });
+    }
+
+    pub(super) fn locks(&self, locks: &Value) {
+        let heads = ["Lock", "Target", "Message", "Created", "Expires"];
+        self.table(locks, &heads, |l| {
+            vec![
+                text(l, "name"),
+                locked(l),
+                text(l, "message"),
+                text(l, "created"),
+                text(l, "expires"),
+            ]
+        });
     }
 
     pub(super) fn resources(&self, resources: &Value) {
@@ -173,6 +203,28 @@ pub(super) fn text(value: &Value, key: &str) -> String {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
+    }
+}
+
+/// Says that a lock is gone.
+pub(super) fn unlocked(lock: &Value) {
+    line(&format!(
+        "lock {} of {} removed",
+        text(lock, "name"),
+        locked(lock)
+    ));
+}
+
+fn locked(lock: &Value) -> String {
+    let (user, id, node) = (
+        text(lock, "user"),
+        text(lock, "server_id"),
+        text(lock, "node"),
+    );
+    match (user.is_empty(), node.is_empty()) {
+        (false, _) => format!("user {user}"),
+        (true, true) => format!("node {id}"),
+        (true, false) => format!("node {node} ({id})"),
     }
 }
 

@@ -12,7 +12,9 @@ use protocol::identity::NodeId;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
-use super::registry::{Live, Registry};
+use super::live::Live;
+use super::recall::Lost;
+use super::registry::Registry;
 use crate::resource::node::PresenceSpec;
 use crate::resource::{Resource, Resources};
 
@@ -27,6 +29,7 @@ type Records = HashMap<NodeId, PresenceSpec>;
 struct Inner {
     known: Mutex<Records>,
     marked: Mutex<Records>,
+    lost: Mutex<Vec<Lost>>,
     wake: Notify,
 }
 
@@ -45,12 +48,20 @@ impl Presence {
         let presence = Self::default();
         for record in resources.list::<PresenceSpec>().await? {
             let mut spec = record.spec;
+            let node = record.metadata.name.parse()?;
+            lock(&presence.inner.lost).extend(lost(node, &spec));
             // Whoever was up when the last process ended has lost its link with it.
             spec.reason
                 .get_or_insert_with(|| "the cluster was restarted".into());
-            lock(&presence.inner.known).insert(record.metadata.name.parse()?, spec);
+            lock(&presence.inner.known).insert(node, spec);
         }
         Ok(presence)
+    }
+
+    /// Links that ended with the process before, and whose agents may not know.
+    #[must_use]
+    pub fn take_lost(&self) -> Vec<Lost> {
+        std::mem::take(&mut *lock(&self.inner.lost))
     }
 
     /// A link has come, or its labels have changed.
@@ -112,6 +123,19 @@ impl Presence {
     }
 }
 
+/// The link that a record tells of, if nobody has seen its end.
+fn lost(node: NodeId, spec: &PresenceSpec) -> Option<Lost> {
+    let id = spec
+        .connection_id
+        .as_ref()
+        .filter(|_| spec.reason.is_none())?;
+    Some(Lost {
+        node,
+        addr: spec.addr.parse().ok()?,
+        connection_id: hex::decode(id).ok()?,
+    })
+}
+
 fn record(live: &Live, reason: Option<String>) -> PresenceSpec {
     let about = live.about();
     let last_seen = if reason.is_some() {
@@ -125,6 +149,7 @@ fn record(live: &Live, reason: Option<String>) -> PresenceSpec {
         reason,
         link: live.transport.kind().into(),
         addr: live.transport.remote().to_string(),
+        connection_id: live.transport.connection_id().map(hex::encode),
         labels: about.labels.clone(),
         agent_version: about.agent_version.clone(),
         os: about.os.clone(),

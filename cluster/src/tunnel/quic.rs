@@ -1,14 +1,17 @@
 //! QUIC links: quinn behind the [`Transport`] seam, and how the endpoint is tuned.
 
+pub mod ids;
+
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use futures::future::{BoxFuture, FutureExt};
+use nix::sys::socket::{setsockopt, sockopt};
 use protocol::error::CloseCode;
-use quinn::{Connection, IdleTimeout, VarInt};
+use quinn::{Connection, ConnectionId, EndpointConfig, IdleTimeout, VarInt};
 
 use super::Transport;
 use super::stream::Stream;
@@ -31,39 +34,55 @@ const STREAMS_AT_FIRST: u32 = 2;
 /// Dials a client may have open on one connection.
 const CLIENT_DIALS: u32 = 64;
 
+/// Bytes of a stranger that are kept until its handshake begins: a first flight of two packets, and
+/// once more.
+const WAITING_BYTES: u64 = 4 * 1452;
+/// The same of all strangers.
+const ALL_WAITING_BYTES: u64 = 32 << 20;
+/// Asked of the kernel for packets that nobody has read yet: what 10,000 agents send at once.
+const SOCKET_BUFFER: usize = 16 << 20;
+/// Resets come no faster than this. After a crash each of 10,000 agents needs one within its
+/// heartbeat's interval, and making one costs some microseconds.
+const RESET_PAUSE: Duration = Duration::from_micros(100);
+
 /// A QUIC connection of an agent.
-pub struct QuicLink(pub Connection);
+pub struct QuicLink {
+    /// It.
+    pub connection: Connection,
+    /// What the agent was told to call it.
+    pub id: Option<ConnectionId>,
+}
 
 impl Transport for QuicLink {
     fn open(&self) -> BoxFuture<'_, io::Result<Stream>> {
         async {
-            let (send, recv) = self.0.open_bi().await?;
+            let (send, recv) = self.connection.open_bi().await?;
             Ok(Stream::quic(send, recv))
         }
         .boxed()
     }
 
     fn close(&self, code: CloseCode) {
-        close(&self.0, code, "");
+        close(&self.connection, code, "");
     }
 
     fn remote(&self) -> SocketAddr {
-        self.0.remote_address()
+        self.connection.remote_address()
     }
 
     fn round_trip(&self) -> Duration {
-        self.0.rtt()
+        self.connection.rtt()
     }
 
     fn heard(&self) -> u64 {
         // Frames are counted after decryption.
-        let frames = self.0.stats().frame_rx;
+        let frames = self.connection.stats().frame_rx;
         frames.stream.wrapping_add(frames.acks)
     }
 
     fn wire_bytes(&self) -> u64 {
-        let stats = self.0.stats();
-        let headers = match self.0.remote_address().ip().to_canonical() {
+        let stats = self.connection.stats();
+        let headers = match self.connection.remote_address().ip().to_canonical() {
             IpAddr::V4(_) => 20 + UDP_HEADER,
             IpAddr::V6(_) => 40 + UDP_HEADER,
         };
@@ -74,11 +93,15 @@ impl Transport for QuicLink {
     fn sign(&self) -> BoxFuture<'_, ()> {
         async {
             // A connection that has ended is told of elsewhere.
-            if self.0.read_datagram().await.is_err() {
+            if self.connection.read_datagram().await.is_err() {
                 futures::future::pending::<()>().await;
             }
         }
         .boxed()
+    }
+
+    fn connection_id(&self) -> Option<Vec<u8>> {
+        self.id.map(|id| id.to_vec())
     }
 
     fn kind(&self) -> &'static str {
@@ -96,7 +119,35 @@ pub fn admit_dials(connection: &Connection) {
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(CLIENT_DIALS));
 }
 
-/// The endpoint's configuration.
+/// What outlives the process, so that agents of a cluster that was killed learn from the first
+/// answer of the next one that their link is gone (RFC 9000 §10.3): the key of the reset tokens, and
+/// the mark by which the cluster tells connection ids of its own.
+#[must_use]
+pub fn endpoint_config(reset_key: &[u8]) -> EndpointConfig {
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, reset_key);
+    let mut config = EndpointConfig::new(Arc::new(key.clone()));
+    config
+        .min_reset_interval(RESET_PAUSE)
+        .cid_generator(move || Box::new(ids::Ids::new(key.clone())));
+    config
+}
+
+/// The UDP socket, with as much room as the kernel gives.
+///
+/// # Errors
+/// If the address cannot be bound.
+pub fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
+    // Whoever may administer the network may exceed `net.core.rmem_max`.
+    if setsockopt(&socket, sockopt::RcvBufForce, &SOCKET_BUFFER).is_err()
+        && let Err(error) = setsockopt(&socket, sockopt::RcvBuf, &SOCKET_BUFFER)
+    {
+        tracing::warn!(%error, "the UDP socket keeps its small buffer");
+    }
+    Ok(socket)
+}
+
+/// The server's configuration.
 ///
 /// # Errors
 /// If the TLS configuration does not suit QUIC.
@@ -112,6 +163,9 @@ pub fn server_config(tls: rustls::ServerConfig) -> Result<quinn::ServerConfig> {
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(u64::from(CONNECTION_WINDOW))
         .datagram_receive_buffer_size(Some(DATAGRAMS));
-    config.transport_config(Arc::new(transport));
+    config
+        .transport_config(Arc::new(transport))
+        .incoming_buffer_size(WAITING_BYTES)
+        .incoming_buffer_size_total(ALL_WAITING_BYTES);
     Ok(config)
 }

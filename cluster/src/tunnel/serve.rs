@@ -6,29 +6,31 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use protocol::error::{CloseCode, DecodeError};
-use protocol::identity::NodeId;
-use protocol::message::control::{Hello, Refusal, ToAgent, ToCluster, Welcome};
+use protocol::message::control::{Refusal, ToAgent, ToCluster};
 use protocol::message::join::{Certificates, Trust};
-use protocol::message::version::SPOKEN;
 use protocol::message::{Blob, Text};
 use tokio::sync::mpsc;
 
 use super::Transport;
+use super::live::{Done, Live};
 use super::presence::Presence;
 use super::pulse::{Look, Pulse};
-use super::registry::{About, CONTROL_QUEUE, Live, Registry};
-use super::stream::{FrameError, ReadHalf, Stream, WriteHalf, frame_bytes};
-use crate::audit::{Audit, Event, code};
+use super::registry::Registry;
+use super::stream::{FrameError, ReadHalf, Stream, WriteHalf};
+use crate::audit::Audit;
+use crate::auth::ca::peer::NodePeer;
 use crate::auth::ca::{Authorities, Issued};
 use crate::auth::join::{Enrolled, Join, JoinError};
 use crate::resource::labels::{self, Labels};
 
-/// An agent must say Hello within this time.
-const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest silence that agents may choose: so long a dead node may pass for a live one.
-const KEEPALIVE_S: u16 = 1200;
-/// Time for a refusal to reach the agent before the connection is closed.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+pub(super) const KEEPALIVE_S: u16 = 1200;
+/// Time for the last frames to reach an agent when the cluster stops.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Time for an agent to leave a link without streams by itself.
+const LEFT: Duration = Duration::from_secs(10);
+/// A link that was replaced may carry its streams on for this long.
+const RETIRED: Duration = Duration::from_secs(24 * 3600);
 
 /// What the control protocol needs of the rest of the cluster. Cheap to clone.
 #[derive(Clone)]
@@ -48,109 +50,32 @@ type Reason = String;
 
 impl Links {
     /// Serves one link until it ends.
-    pub async fn serve(
-        &self,
-        transport: Arc<dyn Transport>,
-        mut control: Stream,
-        id: NodeId,
-        public_key: [u8; 32],
-    ) {
-        match self.greet(&transport, &mut control, id, &public_key).await {
-            Ok((live, outgoing)) => {
-                let node = live.node;
-                tracing::info!(%node, addr = %transport.remote(), link = transport.kind(), "node up");
-                self.presence.up(&live);
-                let reason = self.talk(&live, control, outgoing).await;
-                if self.registry.remove(&live) {
-                    tracing::info!(%node, reason, "node down");
-                    self.presence.down(&live, reason);
-                    live.close(CloseCode::Done);
-                } else {
-                    tracing::info!(%node, reason, "link ended that the node had left");
-                }
-            }
+    pub async fn serve(&self, transport: Arc<dyn Transport>, mut control: Stream, peer: NodePeer) {
+        match self.greet(&transport, &mut control, &peer).await {
+            Ok((live, outgoing)) => self.hold(&live, control, outgoing).await,
             Err(error) => {
-                tracing::info!(node = %id, addr = %transport.remote(), error = format!("{error:#}"), "link refused");
+                tracing::info!(node = %peer.id, addr = %transport.remote(), error = format!("{error:#}"), "link refused");
             }
         }
         transport.close(CloseCode::Done);
     }
 
-    async fn greet(
-        &self,
-        transport: &Arc<dyn Transport>,
-        control: &mut Stream,
-        id: NodeId,
-        public_key: &[u8; 32],
-    ) -> Result<(Arc<Live>, mpsc::Receiver<Bytes>)> {
-        let mut buffer = Vec::new();
-        let hello = control.read.frame::<ToCluster<'_>>(&mut buffer);
-        let hello = match tokio::time::timeout(HELLO_DEADLINE, hello)
-            .await
-            .context("no Hello")??
-        {
-            ToCluster::Hello(hello) => hello,
-            _ => anyhow::bail!("the first message was not a Hello"),
-        };
-        let node = match self.join.known(id, public_key).await {
-            Ok(node) => node,
-            Err(error) => return Err(self.turn_away(control, id, &**transport, error).await),
-        };
-        let Some(version) = SPOKEN.common(hello.versions) else {
-            let text = "this cluster and this agent have no protocol version in common; upgrade the older of the two";
-            let error = JoinError::Refused {
-                reason: Refusal::Version,
-                text: text.into(),
-            };
-            return Err(self.turn_away(control, id, &**transport, error).await);
-        };
-        let authorities = &self.join.authorities;
-        control
-            .write
-            .frame(&welcome(
-                version,
-                &authorities.cluster,
-                &node.spec.hostname,
-            )?)
-            .await?;
-        if hello.trust_serial != TRUST_SERIAL {
-            control.write.send(trust_changed(authorities)?).await?;
+    /// Serves a link that was welcomed.
+    async fn hold(&self, live: &Arc<Live>, control: Stream, outgoing: mpsc::Receiver<Bytes>) {
+        let (node, transport) = (live.node, &live.transport);
+        tracing::info!(%node, addr = %transport.remote(), link = transport.kind(), "node up");
+        self.presence.up(live);
+        let ended = self.talk(live, control, outgoing).await;
+        let reason = live.closed().map_or(ended, Into::into);
+        if live.is_retired() {
+            tracing::info!(%node, reason, "link ended that the node had left");
+            // The agent speaks on its new link; here only streams are left.
+            tokio::time::timeout(RETIRED, live.done()).await.ok();
         }
-        let about = about(&hello)?;
-        let (sender, outgoing) = mpsc::channel(CONTROL_QUEUE);
-        Ok((
-            self.registry.add(id, Arc::clone(transport), sender, about),
-            outgoing,
-        ))
-    }
-
-    async fn turn_away(
-        &self,
-        control: &mut Stream,
-        id: NodeId,
-        transport: &dyn Transport,
-        error: JoinError,
-    ) -> anyhow::Error {
-        let (reason, text) = reason_and_text(&error);
-        let event = Event::new(code::NODE_REFUSED).server(&id.to_string(), "");
-        let addr = transport.remote().to_string();
-        self.audit
-            .record(
-                event
-                    .field("error", text.clone())
-                    .field("addr.remote", addr),
-            )
-            .await;
-        let refused = ToAgent::Refused {
-            reason,
-            retry_after_s: 0,
-            text: Text::cut(&text),
-        };
-        if control.write.frame(&refused).await.is_ok() {
-            control.write.finish().await;
-            control.write.delivered(LAST_WORDS).await;
+        if self.registry.remove(live) {
+            tracing::info!(%node, reason, "node down");
+            self.presence.down(live, reason);
         }
-        error.into()
     }
 
     async fn talk(
@@ -165,6 +90,10 @@ impl Links {
         let mut addr = live.transport.remote();
         loop {
             let step = tokio::select! {
+                done = live.done() => return match done {
+                    Done::Leave => last_words(live, &mut control.write, &mut outgoing).await,
+                    Done::Replaced => replaced(live, &mut incoming).await,
+                },
                 frame = outgoing.recv() => match frame {
                     Some(frame) => control.write.send(frame).await.map(|()| Next::GoOn).map_err(Into::into),
                     None => return "closed by the cluster".into(),
@@ -183,7 +112,7 @@ impl Links {
                 () = tokio::time::sleep_until(pulse.deadline()) => {
                     match self.look(live, &mut pulse) {
                         Look::Gone => return SILENT.into(),
-                        Look::Silent if self.is_lost(live) => return SILENT.into(),
+                        Look::Silent if !live.transport.outlives_silence() => return SILENT.into(),
                         Look::Settled | Look::Alive | Look::Silent => Ok(Next::GoOn),
                     }
                 }
@@ -212,11 +141,18 @@ impl Links {
         }
     }
 
+    /// Notes what is known of a node now, unless that is another link's to tell.
+    fn up(&self, live: &Live) {
+        if !live.is_retired() {
+            self.presence.up(live);
+        }
+    }
+
     fn look(&self, live: &Live, pulse: &mut Pulse) -> Look {
         let look = pulse.look(live.transport.heard());
         match look {
             Look::Alive => self.seen(live, pulse),
-            Look::Silent if self.registry.is_current(live) => {
+            Look::Silent if !live.is_retired() => {
                 tracing::info!(node = %live.node, "node silent");
                 live.fell_silent();
                 self.presence.down(live, SILENT.into());
@@ -224,19 +160,6 @@ impl Links {
             Look::Settled | Look::Silent | Look::Gone => {}
         }
         look
-    }
-
-    /// Whether silence ends a link. One that the agent has left is silent while its streams are, and
-    /// only goes when nothing speaks for it any more.
-    fn is_lost(&self, live: &Live) -> bool {
-        !live.transport.outlives_silence() && self.registry.is_current(live)
-    }
-
-    /// Notes what is known of a node now.
-    fn up(&self, live: &Live) {
-        if self.registry.is_current(live) {
-            self.presence.up(live);
-        }
     }
 
     /// The agent calls from another address: it has moved, or a NAT on the way forgot it.
@@ -281,7 +204,8 @@ impl Links {
     }
 
     async fn renew(&self, live: &Live, write: &mut WriteHalf, generation: u32) -> Result<()> {
-        match self.join.renew(live.node, generation, None).await {
+        let addr = live.transport.remote().to_string();
+        match self.join.renew(live.node, generation, &addr, None).await {
             Ok(node) => {
                 let (ssh, x509) = encoded(&node.issued)?;
                 let certificates = certificates(&node, &ssh, &x509)?;
@@ -300,6 +224,34 @@ impl Links {
             }
         }
     }
+}
+
+/// Ends a link that another one has taken the place of. The agent does so by itself once it has
+/// heard that, which it may not have yet.
+async fn replaced(live: &Live, incoming: &mut Incoming) -> Reason {
+    let why = "replaced by another link";
+    let left = async { while incoming.body().await.is_ok() {} };
+    tokio::time::timeout(LEFT, left).await.ok();
+    live.close(CloseCode::Replaced, why);
+    why.into()
+}
+
+/// Ends the control stream of a link that has nothing left to do, in a way that what was queued
+/// before is delivered.
+async fn last_words(
+    live: &Live,
+    write: &mut WriteHalf,
+    outgoing: &mut mpsc::Receiver<Bytes>,
+) -> Reason {
+    while let Ok(frame) = outgoing.try_recv() {
+        if write.send(frame).await.is_err() {
+            break;
+        }
+    }
+    write.finish().await;
+    write.delivered(LAST_WORDS).await;
+    live.transport.close(CloseCode::Draining);
+    "the cluster was stopped".into()
 }
 
 /// Serial of the trust bundle: CAs do not rotate yet.
@@ -418,32 +370,7 @@ pub fn unix(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-fn welcome<'a>(version: u16, cluster: &'a str, node_name: &'a str) -> Result<ToAgent<'a>> {
-    Ok(ToAgent::Welcome(Welcome {
-        version,
-        time_s: unix(SystemTime::now()),
-        cluster: Text::new(cluster).context("cluster name too long")?,
-        node_name: Text::new(node_name).context("node name too long")?,
-        keepalive_s: KEEPALIVE_S,
-    }))
-}
-
-fn trust_changed(authorities: &Authorities) -> Result<Bytes> {
-    Ok(frame_bytes(&ToAgent::TrustChanged(trust(authorities)?))?)
-}
-
-fn about(hello: &Hello<'_>) -> Result<About> {
-    Ok(About {
-        labels: own_labels(&hello.labels)?,
-        agent_version: hello.agent_version.as_str().into(),
-        os: hello.inventory.os.as_str().into(),
-        arch: hello.inventory.arch.as_str().into(),
-        kernel: hello.inventory.kernel.as_str().into(),
-        only_login: hello.only_login.map(|l| l.as_str().into()),
-    })
-}
-
-fn own_labels(sent: &protocol::message::Labels<'_>) -> Result<Labels> {
+pub(super) fn own_labels(sent: &protocol::message::Labels<'_>) -> Result<Labels> {
     let checked = sent.iter().map(|label| {
         labels::check(&label.key, &label.value).map_err(anyhow::Error::msg)?;
         Ok((label.key.as_str().into(), label.value.as_str().into()))

@@ -24,7 +24,7 @@ pub(crate) fn of_status(status: StatusCode, body: &[u8], proxy: &ProxyAddr) -> a
 fn exit_of(code: &str) -> Exit {
     match code {
         "bad_credentials" | "bad_invite" => Exit::BadCredentials,
-        "locked_out" => Exit::Locked,
+        "locked_out" | "locked" => Exit::Locked,
         "weak_password" | "invalid" => Exit::Usage,
         "unauthenticated" => Exit::LoggedOut,
         "denied" => Exit::Denied,

@@ -109,6 +109,9 @@ pub(crate) struct Node {
     /// Bytes on the wire since its link came up, in both directions.
     #[serde(default)]
     pub(crate) link_bytes: Option<u64>,
+    /// What somebody should know or look into: a lock, a copy of its key.
+    #[serde(default)]
+    pub(crate) problems: Vec<String>,
 }
 
 /// Body of an error.

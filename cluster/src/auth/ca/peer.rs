@@ -14,14 +14,20 @@ use super::{Authorities, ssh_key};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Peer {
     /// A node.
-    Node {
-        /// Its id.
-        id: NodeId,
-        /// Its bound key: raw Ed25519.
-        public_key: [u8; 32],
-    },
+    Node(NodePeer),
     /// A person.
     User(UserPeer),
+}
+
+/// A node with a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodePeer {
+    /// Its id.
+    pub id: NodeId,
+    /// Its bound key: raw Ed25519.
+    pub public_key: [u8; 32],
+    /// Generation of the certificate, if it tells.
+    pub generation: Option<u32>,
 }
 
 /// A person with a certificate.
@@ -63,7 +69,12 @@ pub fn identify(authorities: &Authorities, leaf: &[u8]) -> Result<Peer> {
                 issued_by(&certificate, &authorities.host.certificate)?,
                 "wrong CA for a node"
             );
-            Ok(Peer::Node { id, public_key })
+            let generation = super::serial::generation(certificate.raw_serial());
+            Ok(Peer::Node(NodePeer {
+                id,
+                public_key,
+                generation,
+            }))
         }
         Subject::User(name) => {
             ensure!(

@@ -7,9 +7,8 @@ use russh::keys::Certificate;
 use russh::keys::ssh_key::certificate::CertType;
 use time::OffsetDateTime;
 
-use super::Expected;
 use crate::auth::ca::Authorities;
-use crate::auth::ca::peer::{UserPeer, fingerprint};
+use crate::auth::ca::peer::{NodePeer, UserPeer, fingerprint};
 
 /// Reads a user's certificate.
 ///
@@ -45,7 +44,7 @@ pub(super) fn node(
     authorities: &Authorities,
     certificate: &Certificate,
     name: &str,
-) -> Result<Expected> {
+) -> Result<NodePeer> {
     let ca = authorities.host.ssh.public_key().key_data();
     ensure!(
         certificate.signature_key() == ca,
@@ -69,7 +68,13 @@ pub(super) fn node(
     );
     let key = certificate.public_key().ed25519();
     let public_key = key.context("the certificate's key is not Ed25519")?.0;
-    Ok(Expected { id, public_key })
+    let generation = u32::try_from(certificate.serial()).ok();
+    Ok(NodePeer {
+        id,
+        public_key,
+        // Older clusters gave all certificates the same number.
+        generation: generation.filter(|&generation| generation > 0),
+    })
 }
 
 #[cfg(test)]
@@ -101,9 +106,15 @@ mod tests {
         let theirs = authorities(&dir, "theirs.db").await;
         let (id, public_key) = (NodeId([7; 16]), public());
         let name = id.to_string();
-        let issued = ours.issue_node(id, "gateway-1", public_key).unwrap().ssh;
+        let issued = ours.issue_node(id, "gateway-1", public_key, 7).unwrap().ssh;
         let found = node(&ours, &issued, &name).unwrap();
-        assert_eq!(found, Expected { id, public_key });
+        let generation = Some(7);
+        let peer = NodePeer {
+            id,
+            public_key,
+            generation,
+        };
+        assert_eq!(found, peer);
         assert!(node(&theirs, &issued, &name).is_err());
         assert!(node(&ours, &issued, "gateway-1").is_err());
         assert!(node(&ours, &issued, &NodeId([8; 16]).to_string()).is_err());

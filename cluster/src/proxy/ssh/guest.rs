@@ -11,9 +11,9 @@ use russh::server::{self, Auth, ChannelOpenHandle, Msg, Session};
 use russh::{Channel, ChannelId, Disconnect};
 use tokio::sync::watch;
 
-use super::{Expected, LAST_WORDS, Login, Stranger, certificate, record_refusal};
+use super::{LAST_WORDS, Login, Stranger, certificate, record_refusal};
 use crate::audit::{Event, code};
-use crate::auth::ca::peer::UserPeer;
+use crate::auth::ca::peer::{NodePeer, UserPeer};
 use crate::proxy::Proxy;
 use crate::proxy::dial::Caller;
 use crate::tunnel::ssh::{End, SshLink};
@@ -36,7 +36,7 @@ pub(super) struct Guest {
 enum Who {
     Nobody,
     User { user: UserPeer, channels: usize },
-    Agent { node: Expected, since: Instant },
+    Agent { node: NodePeer, since: Instant },
     Linked,
 }
 
@@ -62,7 +62,8 @@ impl Guest {
         let expected = self.stranger.as_ref().and_then(|s| s.expected);
         if shown.cert_type() == CertType::Host || expected.is_some() {
             let node = certificate::node(authorities, shown, name)?;
-            let same = expected.is_none_or(|expected| expected == node);
+            let key = |node: NodePeer| (node.id, node.public_key);
+            let same = expected.is_none_or(|expected| key(expected) == key(node));
             ensure!(same, "the certificate is for another node than that of TLS");
             let since = Instant::now();
             return Ok(Who::Agent { node, since });
@@ -87,12 +88,11 @@ impl Guest {
     }
 
     /// The link of an agent, whose control channel this is.
-    fn link(&self, node: Expected, since: Instant, control: Stream, session: &Session) {
+    fn link(&self, node: NodePeer, since: Instant, control: Stream, session: &Session) {
         let handle = session.handle();
         let link = SshLink::new(self.end.clone(), handle, self.addr, since.elapsed());
         let links = self.proxy.links.clone();
-        let Expected { id, public_key } = node;
-        tokio::spawn(async move { links.serve(Arc::new(link), control, id, public_key).await });
+        tokio::spawn(async move { links.serve(Arc::new(link), control, node).await });
     }
 
     fn jump(

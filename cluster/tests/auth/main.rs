@@ -2,16 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod nodes;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use cluster::audit::Audit;
 use cluster::auth::Secret;
-use cluster::auth::ca::peer::{Peer, identify};
+use cluster::auth::ca::peer::{NodePeer, Peer, identify};
 use cluster::auth::ca::{Authorities, UserSubject};
 use cluster::auth::credential::Credentials;
-use cluster::auth::join::{Claim, Join, JoinError, token_name};
+use cluster::auth::join::{Join, token_name};
+use cluster::auth::locks::Locks;
 use cluster::auth::login::{Attempt, Login, LoginError};
+use cluster::auth::nodes::Nodes;
+use cluster::resource::lock::{LockSpec, Target};
 use cluster::resource::role::{Options as RoleOptions, presets};
 use cluster::resource::token::{TokenSpec, TokenType};
 use cluster::resource::user::{Traits, UserSpec};
@@ -19,7 +24,6 @@ use cluster::resource::{Resource, Resources};
 use cluster::store::Backend;
 use cluster::store::sqlite::{Options, Sqlite};
 use protocol::identity::NodeId;
-use protocol::message::control::Refusal;
 use protocol::message::join::PROOF_CONTEXT;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
@@ -42,15 +46,19 @@ impl Auth {
         for role in presets() {
             resources.create(&role).await.unwrap();
         }
+        let locks = Locks::open(&resources).await.unwrap();
         let login = Login {
             authorities: Arc::clone(&authorities),
             resources: resources.clone(),
             credentials: Credentials::new(Arc::clone(&store)).unwrap(),
+            locks: locks.clone(),
             audit: audit.clone(),
         };
         let join = Join {
             authorities,
             resources: resources.clone(),
+            nodes: Nodes::open(&resources).await.unwrap(),
+            locks,
             audit,
         };
         Self {
@@ -87,6 +95,25 @@ impl Auth {
             .put(name, &credential, revision)
             .await
             .unwrap();
+    }
+
+    /// Makes a lock that this process knows of.
+    async fn lock(&self, name: &str, target: Target) {
+        let mut changes = self.join.locks.changes();
+        let spec = LockSpec {
+            target,
+            message: "on leave".into(),
+            created_at: None,
+        };
+        let lock = Resource::new(name, spec);
+        self.resources.create(&lock).await.unwrap();
+        changes.changed().await.unwrap();
+    }
+
+    async fn unlock(&self, name: &str) {
+        let mut changes = self.join.locks.changes();
+        self.resources.remove::<LockSpec>(name).await.unwrap();
+        changes.changed().await.unwrap();
     }
 
     async fn add_token(&self, uses: Option<u32>, ttl: Duration) -> Secret {
@@ -148,11 +175,14 @@ async fn a_certificate_names_its_subject_and_nobody_else() {
     let authorities = &auth.join.authorities;
     let (_, public_key) = device();
     let id = NodeId([7; 16]);
-    let node = authorities.issue_node(id, "gateway-1", public_key).unwrap();
-    assert_eq!(
-        identify(authorities, &node.x509).unwrap(),
-        Peer::Node { id, public_key }
-    );
+    let node = authorities.issue_node(id, "gateway-1", public_key, 7);
+    let node = node.unwrap();
+    let peer = NodePeer {
+        id,
+        public_key,
+        generation: Some(7),
+    };
+    assert_eq!(identify(authorities, &node.x509).unwrap(), Peer::Node(peer));
     assert_eq!(
         node.ssh.valid_principals(),
         ["gateway-1", "gateway-1.lab", &id.to_string()]
@@ -178,7 +208,7 @@ async fn a_certificate_names_its_subject_and_nobody_else() {
     let forged = stranger
         .join
         .authorities
-        .issue_node(id, "gateway-1", public_key)
+        .issue_node(id, "gateway-1", public_key, 7)
         .unwrap();
     // The same names, so the same issuer: only the verifier of TLS tells these two apart.
     assert!(forged.ssh.signature_key() != node.ssh.signature_key());
@@ -243,142 +273,21 @@ async fn a_success_before_the_limit_forgets_failures() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_devices_that_race_for_a_token_only_as_many_join_as_it_allows() {
+async fn a_locked_user_is_told_so_and_a_stranger_is_not() {
     let auth = Auth::new().await;
-    let token = auth.add_token(Some(5), Duration::from_secs(60)).await;
-    let mut tasks = tokio::task::JoinSet::new();
-    for number in 0..20 {
-        let (join, token) = (auth.join.clone(), token.clone());
-        tasks.spawn(async move {
-            let (key, public_key) = device();
-            let (exported, addr) = ([9; 32], "192.0.2.7:1");
-            let claim = Claim {
-                proof: &proof(&key, &exported),
-                exported: &exported,
-                addr,
-            };
-            join.join(&token, &format!("gateway-{number}"), public_key, &claim)
-                .await
-                .is_ok()
-        });
-    }
-    let joined = tasks.join_all().await.into_iter().filter(|ok| *ok).count();
-    assert_eq!(joined, 5);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_device_that_joins_again_stays_the_same_node() {
-    let auth = Auth::new().await;
-    let token = auth.add_token(None, Duration::from_secs(60)).await;
-    let (key, public_key) = device();
-    let (exported, addr) = ([9; 32], "192.0.2.7:1");
-    let claim = Claim {
-        proof: &proof(&key, &exported),
-        exported: &exported,
-        addr,
+    auth.add_user("ann", "long enough").await;
+    let ann = Target {
+        user: Some("ann".into()),
+        server_id: None,
     };
-    let first = auth
-        .join
-        .join(&token, "gateway-1", public_key, &claim)
-        .await
-        .unwrap();
-    let second = auth
-        .join
-        .join(&token, "gateway-2", public_key, &claim)
-        .await
-        .unwrap();
-    assert_eq!(first.id, second.id);
-    assert!(second.generation > first.generation);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_proof_of_another_connection_or_key_is_worth_nothing() {
-    let auth = Auth::new().await;
-    let token = auth.add_token(None, Duration::from_secs(60)).await;
-    let (key, public_key) = device();
-    let addr = "192.0.2.7:1";
-    for (signer, exported) in [(&key, [1; 32]), (&device().0, [9; 32])] {
-        let claim = Claim {
-            proof: &proof(signer, &exported),
-            exported: &[9; 32],
-            addr,
-        };
-        let refused = auth
-            .join
-            .join(&token, "gateway-1", public_key, &claim)
-            .await
-            .err()
-            .unwrap();
-        assert!(matches!(
-            refused,
-            JoinError::Refused {
-                reason: Refusal::Proof,
-                ..
-            }
-        ));
+    auth.lock("1", ann).await;
+    let log_in = |password| auth.login.log_in(attempt("ann", password, None));
+    match log_in("long enough").await {
+        Err(LoginError::Locked(text)) => assert_eq!(text, "the user ann is locked: on leave"),
+        other => panic!("{:?}", other.err()),
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_known_device_returns_by_its_key_and_a_copy_is_detected() {
-    let auth = Auth::new().await;
-    let token = auth.add_token(None, Duration::from_secs(60)).await;
-    let (key, public_key) = device();
-    let (exported, addr) = ([9; 32], "192.0.2.7:1");
-    let claim = Claim {
-        proof: &proof(&key, &exported),
-        exported: &exported,
-        addr,
-    };
-    let node = auth
-        .join
-        .join(&token, "gateway-1", public_key, &claim)
-        .await
-        .unwrap();
-    let renewed = auth
-        .join
-        .renew(node.id, node.generation, Some(&claim))
-        .await
-        .unwrap();
-    assert_eq!(renewed.generation, node.generation + 1);
-    // The answer was lost, and lost again: the device asks with the generation it still has.
-    for _ in 0..3 {
-        let again = auth
-            .join
-            .renew(node.id, node.generation, Some(&claim))
-            .await
-            .unwrap();
-        assert_eq!(again.generation, renewed.generation);
-    }
-    auth.join
-        .renew(node.id, renewed.generation, Some(&claim))
-        .await
-        .unwrap();
-    // Two steps behind is not a lost answer but another device.
-    let copy = auth
-        .join
-        .renew(node.id, node.generation, Some(&claim))
-        .await
-        .err()
-        .unwrap();
-    assert!(matches!(
-        copy,
-        JoinError::Refused {
-            reason: Refusal::Cloned,
-            ..
-        }
-    ));
-    let unknown = auth
-        .join
-        .renew(NodeId([1; 16]), 1, Some(&claim))
-        .await
-        .err()
-        .unwrap();
-    assert!(matches!(
-        unknown,
-        JoinError::Refused {
-            reason: Refusal::Removed,
-            ..
-        }
-    ));
+    let wrong = log_in("a guess").await;
+    assert!(matches!(wrong, Err(LoginError::BadCredentials)));
+    auth.unlock("1").await;
+    assert!(log_in("long enough").await.is_ok());
 }

@@ -13,7 +13,7 @@
 //! | [`lab`] | a board with a cluster and somebody who uses it |
 //! | [`trials`] | a scenario on each board |
 //! | [`time`] | the time, as programs print it |
-//! | [`swarm`] | a thousand light agents in one process |
+//! | [`swarm`] | thousands of light agents in one process, and storms |
 //!
 //! The scenarios are in `tests/`, one file a subject.
 

@@ -1,27 +1,49 @@
-//! A thousand light agents in one process: they speak the real protocol over real QUIC, but serve
-//! no sessions. For measuring what an agent costs the cluster.
+//! Thousands of light agents in one process: they speak the real protocol over real QUIC, and the
+//! real supervisor ([`protocol::link::Link`]) decides when each of them connects, waits and leaves.
+//! A dial gets back whatever it sends; there is no SSH server behind it.
+//!
+//! What an agent has got by joining is kept in memory, so that a cluster may be killed and started
+//! again under the same fleet.
 
-use std::net::SocketAddr;
+mod agent;
+mod connection;
+mod dialler;
+mod identity;
+mod storm;
+mod tally;
+mod tls;
+mod wire;
+
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use protocol::message::control::{Hello, Inventory, ToAgent, ToCluster};
-use protocol::message::frame::{HEADER, body_length};
-use protocol::message::join::{EXPORTED, JoinReply, JoinRequest, Joined, PROOF_CONTEXT, Secret};
-use protocol::message::version::SPOKEN;
-use protocol::message::{Blob, Labels, MAX_FRAME, Text, decode, encode};
-use protocol::{ALPN_AGENT, ALPN_JOIN, JOIN_EXPORTER_LABEL, SERVER_NAME};
-use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
-use ring::signature::{Ed25519KeyPair, KeyPair};
-use rustls::RootCertStore;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio::sync::Semaphore;
+use anyhow::{Context, Result, ensure};
+use quinn::{Endpoint, EndpointConfig, TokioRuntime};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-/// Handshakes under way at once: a fleet that comes back over some seconds.
-const AT_ONCE: usize = 32;
+pub use dialler::{Dialled, Dialler};
+pub use storm::Storm;
+pub use tally::{Tally, share};
+
+use crate::process::INTERRUPTED;
+use agent::Agent;
+use identity::{Identity, Joining};
+use tally::Board;
+use tls::Trusted;
+
+/// Joins under way at once: enough that the cluster's store always has a full batch.
+const JOINS: usize = 64;
+/// Sockets that the agents share. A fleet comes from many ports; one for each agent would need as
+/// many descriptors.
+const SOCKETS: usize = 64;
+/// Asked of the kernel for each socket: a cluster that comes back answers many agents at once.
+const SOCKET_BUFFER: usize = 1 << 20;
+/// How often a condition is looked at.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Where and how the agents join.
 #[derive(Clone)]
@@ -34,14 +56,24 @@ pub struct Target {
     pub token: String,
 }
 
-/// Agents that are linked until this is dropped.
+/// Agents that live until this is dropped.
 pub struct Swarm {
     runtime: tokio::runtime::Runtime,
-    links: Vec<Link>,
+    fleet: Arc<Fleet>,
+    identities: Vec<Arc<Identity>>,
 }
 
-struct Link {
-    _connection: Connection,
+/// What all agents of a swarm share.
+struct Fleet {
+    target: Target,
+    trusted: Trusted,
+    sockets: Vec<Endpoint>,
+    board: Board,
+    began: Instant,
+    /// Counts how often all links were cut.
+    cuts: watch::Sender<u32>,
+    /// Whether no agent does anything by itself.
+    hushed: watch::Sender<bool>,
 }
 
 impl Swarm {
@@ -50,21 +82,95 @@ impl Swarm {
     /// # Errors
     /// If one is not.
     pub fn start(target: &Target, count: usize) -> Result<Self> {
-        let runtime = tokio::runtime::Runtime::new()?;
-        let links = runtime.block_on(start(target.clone(), count))?;
-        Ok(Self { runtime, links })
+        let swarm = Self::join(target, count, &|_| {})?;
+        swarm.link();
+        let limit = Duration::from_secs(60) + Duration::from_millis(20) * len(count);
+        let all = swarm.wait(limit, |tally| tally.up == count);
+        ensure!(all, "not all agents were welcomed: {:?}", swarm.tally());
+        Ok(swarm)
     }
 
-    /// How many are linked.
+    /// Joins `count` agents, and tells how many have joined as it goes on. None of them links yet.
+    ///
+    /// # Errors
+    /// If one cannot join.
+    pub fn join(target: &Target, count: usize, joined: &dyn Fn(usize)) -> Result<Self> {
+        let runtime = tokio::runtime::Runtime::new()?;
+        let fleet = {
+            let _inside = runtime.enter();
+            Arc::new(Fleet::new(target)?)
+        };
+        let identities = runtime.block_on(join(&fleet, count, joined))?;
+        Ok(Self {
+            runtime,
+            fleet,
+            identities,
+        })
+    }
+
+    /// Lets the agents go: from now on each has a link, or is on its way to one.
+    pub fn link(&self) {
+        for identity in &self.identities {
+            let agent = Agent::new(Arc::clone(&self.fleet), Arc::clone(identity));
+            self.runtime.spawn(agent.live());
+        }
+    }
+
+    /// How many agents there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.links.len()
+        self.identities.len()
     }
 
-    /// Whether none is.
+    /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.links.is_empty()
+        self.len() == 0
+    }
+
+    /// The name of an agent's node.
+    #[must_use]
+    pub fn name(number: usize) -> String {
+        format!("swarm-{number}")
+    }
+
+    /// Begins to count anew: who is back, and how long that took from now on.
+    pub fn begin_count(&self) {
+        self.fleet.board.begin(self.fleet.now());
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.fleet.board.read()
+    }
+
+    /// The agent that was the first to be welcomed since the count began.
+    #[must_use]
+    pub fn first_back(&self) -> Option<usize> {
+        self.fleet.board.first()
+    }
+
+    /// Breaks all links at once without a word to the cluster, and every agent notices.
+    pub fn cut(&self) {
+        self.fleet.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Lets no agent do anything by itself, or lets them all again.
+    pub fn hush(&self, hushed: bool) {
+        self.fleet.hushed.send_replace(hushed);
+    }
+
+    /// Waits until the count says so; tells whether that came in time.
+    pub fn wait(&self, limit: Duration, until: impl Fn(&Tally) -> bool) -> bool {
+        let deadline = std::time::Instant::now() + limit;
+        while !until(&self.tally()) {
+            if std::time::Instant::now() > deadline || INTERRUPTED.load(Ordering::Relaxed) {
+                return false;
+            }
+            self.idle(LOOK);
+        }
+        true
     }
 
     /// Lets the agents live for a while.
@@ -74,157 +180,76 @@ impl Swarm {
     }
 }
 
-async fn start(target: Target, count: usize) -> Result<Vec<Link>> {
-    let endpoint = Endpoint::client("0.0.0.0:0".parse()?)?;
-    let (turn, target) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(target));
-    let mut tasks = JoinSet::new();
-    for number in 0..count {
-        let (endpoint, turn, target) = (endpoint.clone(), Arc::clone(&turn), Arc::clone(&target));
-        tasks.spawn(async move {
-            let _turn = turn.acquire().await?;
-            agent(&endpoint, &target, number)
-                .await
-                .with_context(|| format!("agent {number}"))
-        });
+impl Fleet {
+    fn new(target: &Target) -> Result<Self> {
+        let sockets = (0..SOCKETS).map(|_| socket());
+        Ok(Self {
+            target: target.clone(),
+            trusted: Trusted::new(&target.ca)?,
+            sockets: sockets.collect::<Result<_>>()?,
+            board: Board::default(),
+            began: Instant::now(),
+            cuts: watch::Sender::new(0),
+            hushed: watch::Sender::new(false),
+        })
     }
-    let mut links = Vec::with_capacity(count);
-    while let Some(link) = tasks.join_next().await {
-        links.push(link??);
+
+    /// The time as the supervisors are told it.
+    fn now(&self) -> Duration {
+        self.began.elapsed()
     }
-    Ok(links)
+
+    /// A moment of theirs, for timers.
+    fn at(&self, time: Duration) -> Instant {
+        self.began + time
+    }
+
+    fn socket(&self, number: usize) -> Result<&Endpoint> {
+        let at = number.checked_rem(self.sockets.len()).unwrap_or(0);
+        self.sockets.get(at).context("no sockets")
+    }
 }
 
-async fn agent(endpoint: &Endpoint, target: &Target, number: usize) -> Result<Link> {
-    let pkcs8 = Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new())
-        .map_err(|_| anyhow::anyhow!("no key"))?;
-    let key = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).map_err(|e| anyhow::anyhow!("{e}"))?;
-    let certificate = join(endpoint, target, &key, number).await?;
-    let config = client_config(
-        target,
-        ALPN_AGENT,
-        Some((certificate, pkcs8.as_ref().to_vec())),
-    )?;
-    let connection = endpoint
-        .connect_with(config, target.addr, SERVER_NAME)?
-        .await?;
-    let (mut send, mut recv) = connection.open_bi().await?;
-    write(&mut send, &ToCluster::Hello(hello())).await?;
-    let mut buffer = Vec::new();
-    let keepalive = loop {
-        match read::<ToAgent<'_>>(&mut recv, &mut buffer).await? {
-            ToAgent::Welcome(welcome) => break Duration::from_secs(u64::from(welcome.keepalive_s)),
-            ToAgent::Refused { text, .. } => bail!("refused: {text}"),
-            _ => {}
-        }
-    };
-    tokio::spawn(heartbeats(send, recv, keepalive));
-    Ok(Link {
-        _connection: connection,
-    })
-}
-
-/// Ends when the connection does.
-async fn heartbeats(mut send: SendStream, mut recv: RecvStream, keepalive: Duration) {
-    let mut buffer = Vec::new();
-    for seq in 1.. {
-        tokio::time::sleep(keepalive).await;
-        let sent = write(&mut send, &ToCluster::Heartbeat { seq }).await;
-        if sent.is_err() || read::<ToAgent<'_>>(&mut recv, &mut buffer).await.is_err() {
-            return;
-        }
-    }
+fn socket() -> Result<Endpoint> {
+    use nix::sys::socket::{setsockopt, sockopt};
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    // The kernel gives what it allows.
+    setsockopt(&socket, sockopt::RcvBuf, &SOCKET_BUFFER).ok();
+    let runtime = Arc::new(TokioRuntime);
+    Ok(Endpoint::new(
+        EndpointConfig::default(),
+        None,
+        socket,
+        runtime,
+    )?)
 }
 
 async fn join(
-    endpoint: &Endpoint,
-    target: &Target,
-    key: &Ed25519KeyPair,
-    number: usize,
-) -> Result<CertificateDer<'static>> {
-    let config = client_config(target, ALPN_JOIN, None)?;
-    let connection = endpoint
-        .connect_with(config, target.addr, SERVER_NAME)?
-        .await?;
-    let mut exported = [0; EXPORTED];
-    connection
-        .export_keying_material(&mut exported, JOIN_EXPORTER_LABEL, b"")
-        .map_err(|_| anyhow::anyhow!("no keying material"))?;
-    let proof = key.sign(&[PROOF_CONTEXT, &exported].concat());
-    let name = format!("swarm-{number}");
-    let request = JoinRequest::Token {
-        token: Secret(Text::new(&target.token).context("token too long")?),
-        node_name: Text::cut(&name),
-        public_key: key.public_key().as_ref().try_into()?,
-        proof: Blob::new(proof.as_ref()).context("proof too long")?,
-    };
-    let (mut send, mut recv) = connection.open_bi().await?;
-    write(&mut send, &request).await?;
-    let mut buffer = Vec::new();
-    match read::<JoinReply<'_>>(&mut recv, &mut buffer).await? {
-        JoinReply::Joined(Joined { certificates, .. }) => {
-            Ok(CertificateDer::from(certificates.x509.to_vec()))
-        }
-        JoinReply::Refused { text, .. } => bail!("join refused: {text}"),
+    fleet: &Arc<Fleet>,
+    count: usize,
+    joined: &dyn Fn(usize),
+) -> Result<Vec<Arc<Identity>>> {
+    let turn = Arc::new(Semaphore::new(JOINS));
+    let joining = Arc::new(Joining::new(fleet)?);
+    let mut tasks = JoinSet::new();
+    for number in 0..count {
+        let (fleet, turn) = (Arc::clone(fleet), Arc::clone(&turn));
+        let joining = Arc::clone(&joining);
+        tasks.spawn(async move {
+            let _turn = turn.acquire().await?;
+            let joined = joining.join(&fleet, number).await;
+            joined.with_context(|| format!("agent {number}"))
+        });
     }
-}
-
-fn client_config(
-    target: &Target,
-    alpn: &[u8],
-    identity: Option<(CertificateDer<'static>, Vec<u8>)>,
-) -> Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(target.ca.as_bytes())?)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots);
-    let mut tls = match identity {
-        Some((certificate, key)) => {
-            let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key));
-            builder.with_client_auth_cert(vec![certificate], key)?
-        }
-        None => builder.with_no_client_auth(),
-    };
-    tls.alpn_protocols = vec![alpn.to_vec()];
-    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls)?;
-    let mut config = ClientConfig::new(Arc::new(crypto));
-    let mut transport = quinn::TransportConfig::default();
-    transport.max_idle_timeout(Some(Duration::from_secs(75).try_into()?));
-    config.transport_config(Arc::new(transport));
-    Ok(config)
-}
-
-fn hello() -> Hello<'static> {
-    Hello {
-        versions: SPOKEN,
-        boot_id: [0; 16],
-        agent_version: Text::cut("swarm"),
-        inventory: Inventory {
-            hostname: Text::cut("swarm"),
-            os: Text::cut("Linux"),
-            arch: Text::cut("swarm"),
-            kernel: Text::cut("0"),
-        },
-        labels: Labels::new(),
-        only_login: None,
-        trust_serial: 0,
+    let mut identities = Vec::with_capacity(count);
+    while let Some(identity) = tasks.join_next().await {
+        ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
+        identities.push(Arc::new(identity??));
+        joined(identities.len());
     }
+    Ok(identities)
 }
 
-async fn write<T: serde::Serialize>(send: &mut SendStream, message: &T) -> Result<()> {
-    let mut buffer = vec![0; HEADER + MAX_FRAME];
-    let frame = encode(message, &mut buffer)?;
-    Ok(send.write_all(frame).await?)
-}
-
-async fn read<'b, T>(recv: &mut RecvStream, buffer: &'b mut Vec<u8>) -> Result<T>
-where
-    T: protocol::message::Message + serde::Deserialize<'b>,
-{
-    let mut header = [0; HEADER];
-    recv.read_exact(&mut header).await?;
-    buffer.resize(body_length(header)?, 0);
-    recv.read_exact(buffer).await?;
-    Ok(decode(buffer)?)
+fn len(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }

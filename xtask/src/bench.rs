@@ -8,7 +8,7 @@
 
 mod links;
 mod openssh;
-mod proc;
+pub(crate) mod proc;
 mod tether;
 
 use std::path::PathBuf;

@@ -1,10 +1,11 @@
-//! Chores: `cargo xtask demo`, `cargo xtask test`, `cargo xtask cross`, `cargo xtask bench`.
+//! Chores: `cargo xtask demo`, `cargo xtask test`, `cargo xtask cross`, `cargo xtask swarm`, ...
 
 mod bench;
 mod cross;
 mod demo;
 mod fuzz;
 mod hil;
+mod swarm;
 mod test;
 mod tools;
 
@@ -57,6 +58,11 @@ enum Command {
         after_help = "Examples:\n  cargo xtask fuzz --seconds 600\n  cargo xtask fuzz to_cluster link"
     )]
     Fuzz(fuzz::Options),
+    /// Put a fleet of light agents on a cluster, restart it under them, and count
+    #[command(
+        after_help = "Examples:\n  cargo xtask swarm --count 10000 --restart --at-once\n  cargo xtask swarm --count 500 --restart stop --format json\n  cargo xtask swarm --cluster gw.example.net:3080 --token tjoin-... --ca-file ca.pem\n\nPrograms are built for release, or taken from TETHER_BIN_DIR."
+    )]
+    Swarm(swarm::Options),
     /// Measure Tether beside OpenSSH, in one run
     #[command(
         after_help = "Examples:\n  cargo xtask bench --json target/bench.json\n  cargo xtask bench --links"
@@ -91,5 +97,6 @@ fn run() -> Result<()> {
         Command::Image(options) => hil::image(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Swarm(options) => swarm::run(&options),
     }
 }

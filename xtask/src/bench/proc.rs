@@ -7,7 +7,7 @@ const TICKS: f64 = 100.0;
 
 /// CPU seconds of these processes, all below them, those of them that have ended, and of this
 /// process's own ended children (the clients).
-pub(super) fn cpu_seconds(roots: &[u32]) -> f64 {
+pub(crate) fn cpu_seconds(roots: &[u32]) -> f64 {
     let all = snapshot();
     let mut ticks = all
         .get(&std::process::id())
@@ -19,7 +19,7 @@ pub(super) fn cpu_seconds(roots: &[u32]) -> f64 {
 }
 
 /// Proportional memory of these processes and all below them, in KiB.
-pub(super) fn pss_kib(roots: &[u32]) -> f64 {
+pub(crate) fn pss_kib(roots: &[u32]) -> f64 {
     below(roots, &snapshot()).into_iter().map(pss_of).sum()
 }
 

@@ -1,13 +1,15 @@
 //! What a Tether agent, cluster and client must agree on.
 //!
 //! This crate holds the messages they exchange, the limits on those messages, and the state
-//! machines that need no I/O: they read no clock, socket or random source. It allocates nothing:
-//! a decoded message borrows from the frame it came in, and every list in it has a fixed capacity.
+//! machines that need no I/O: they read no clock, socket or random source. It allocates nothing but
+//! the bounded buffers of [`resume`]: a decoded message borrows from the frame it came in, and every
+//! list in it has a fixed capacity.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | [`message`] | frames, control messages, dials, joins: layout, limits, versions |
 //! | [`link`] | one agent's link to its cluster: connect, liveness, drain |
+//! | [`resume`] | streams that outlive their links: numbered, acknowledged, attached again |
 //! | [`opening`] | what a TCP connection starts with |
 //! | [`keepalive`] | how long a link may be silent |
 //! | [`transport`] | QUIC or SSH |
@@ -20,6 +22,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
 pub mod appetite;
 pub mod backoff;
 pub mod clock;
@@ -30,6 +34,7 @@ pub mod link;
 pub mod message;
 pub mod opening;
 pub mod renewal;
+pub mod resume;
 pub mod transport;
 
 /// ALPN of an agent's link; both ends present certificates.

@@ -1,0 +1,294 @@
+//! Which streams an agent takes on, and who may try to attach to them.
+//!
+//! * **Places:** so many streams in all, and so many of one user.
+//! * **Memory:** what a stream may hold at most is set aside when it is accepted, so what was
+//!   accepted is never short of it. A stream gets at most half of what is left; when that is less
+//!   than [`Sizes::LEAST`], new streams are refused, and those that there are go on. A client that
+//!   is refused dials plainly. Memory that is set aside is not taken before it is used.
+//! * **Tries:** an attach costs a place for its proof and a tag. Each stream allows eight
+//!   at once and one a second, a wrong proof costs them all. Names that do not exist are
+//!   counted together. Whoever is not the stream's user is told that it does not exist.
+
+use core::time::Duration;
+
+use super::{Reason, Sizes, StreamId};
+
+/// The most streams that a table can hold.
+pub const MAX_STREAMS: usize = 32;
+/// Tries at once: a client on a flapping link has one or two.
+const BURST: u8 = 8;
+/// What a wrong proof costs: no client makes one.
+const WRONG: u8 = 8;
+/// How long until one more try is allowed.
+const REFILL: Duration = Duration::from_secs(1);
+
+/// A user's name, as long as a dial's header allows.
+type User = heapless::String<64>;
+
+/// What an agent can spare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Streams at once; [`MAX_STREAMS`] at most.
+    pub streams: usize,
+    /// Streams of one user.
+    pub per_user: usize,
+    /// Bytes for the buffers of all of them.
+    pub memory: u32,
+    /// Of one stream, if there is enough.
+    pub sizes: Sizes,
+}
+
+/// Tries that are left.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    left: u8,
+    /// When the last one was added.
+    filled: Duration,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    id: StreamId,
+    user: User,
+    sizes: Sizes,
+    tries: Bucket,
+}
+
+/// See the [module](self).
+#[derive(Debug, Clone)]
+pub struct Table {
+    limits: Limits,
+    entries: heapless::Vec<Entry, MAX_STREAMS>,
+    /// Tries for streams that there are not.
+    strangers: Bucket,
+}
+
+impl Table {
+    /// An empty table.
+    #[must_use]
+    pub const fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            entries: heapless::Vec::new(),
+            strangers: Bucket::full(Duration::ZERO),
+        }
+    }
+
+    /// Takes on a new stream, and says what it may hold.
+    ///
+    /// # Errors
+    /// Why the client should dial plainly.
+    pub fn admit(&mut self, id: StreamId, user: &str, now: Duration) -> Result<Sizes, Reason> {
+        let name = User::try_from(user).map_err(|_| Reason::Misbehaved)?;
+        if self.entries.iter().any(|entry| entry.id == id) {
+            return Err(Reason::Misbehaved);
+        }
+        if self.len() >= self.limits.streams || self.of_user(user).count() >= self.limits.per_user {
+            return Err(Reason::Busy);
+        }
+        let sizes = self.share().ok_or(Reason::Memory)?;
+        let entry = Entry {
+            id,
+            user: name,
+            sizes,
+            tries: Bucket::full(now),
+        };
+        self.entries.push(entry).map_err(|_| Reason::Busy)?;
+        Ok(sizes)
+    }
+
+    /// What the next stream may hold.
+    fn share(&self) -> Option<Sizes> {
+        let left = self.limits.memory.saturating_sub(self.reserved());
+        // Half of it, for two buffers.
+        let each = left / 4;
+        let wanted = self.limits.sizes;
+        let sizes = Sizes {
+            replay: wanted.replay.min(each),
+            window: wanted.window.min(each),
+        };
+        let sizes = sizes.clamped();
+        (sizes.total() <= left).then_some(sizes)
+    }
+
+    /// Whether a user may try to attach to a stream.
+    ///
+    /// # Errors
+    /// What to tell the client instead.
+    pub fn attach(&mut self, id: StreamId, user: &str, now: Duration) -> Result<(), Reason> {
+        let mut entries = self.entries.iter_mut();
+        let (tries, unknown) = match entries.find(|e| e.id == id && e.user == user) {
+            Some(entry) => (&mut entry.tries, Reason::Busy),
+            None => (&mut self.strangers, Reason::Gone),
+        };
+        match (tries.take(1, now), unknown) {
+            (true, Reason::Gone) => Err(Reason::Gone),
+            (true, _) => Ok(()),
+            (false, _) => Err(Reason::Busy),
+        }
+    }
+
+    /// A proof for this stream was wrong.
+    pub fn proof_was_wrong(&mut self, id: StreamId, now: Duration) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.id == id) {
+            entry.tries.take(WRONG, now);
+        }
+    }
+
+    /// A stream is [forgotten](super::Agent::is_forgotten).
+    pub fn remove(&mut self, id: StreamId) {
+        self.entries.retain(|entry| entry.id != id);
+    }
+
+    /// How much all buffers together may take from now on. What was promised stays so.
+    pub fn set_memory(&mut self, bytes: u32) {
+        self.limits.memory = bytes;
+    }
+
+    /// Bytes set aside.
+    #[must_use]
+    pub fn reserved(&self) -> u32 {
+        self.entries
+            .iter()
+            .fold(0, |sum, entry| sum.saturating_add(entry.sizes.total()))
+    }
+
+    /// Streams taken on.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// A user's streams: they end when the user is locked.
+    pub fn of_user<'a>(&'a self, user: &'a str) -> impl Iterator<Item = StreamId> + 'a {
+        let entries = self.entries.iter().filter(move |entry| entry.user == user);
+        entries.map(|entry| entry.id)
+    }
+}
+
+impl Bucket {
+    const fn full(now: Duration) -> Self {
+        Self {
+            left: BURST,
+            filled: now,
+        }
+    }
+
+    /// Takes so many tries, or all that are left; tells whether there was one.
+    fn take(&mut self, count: u8, now: Duration) -> bool {
+        let passed = now.saturating_sub(self.filled).as_secs() / REFILL.as_secs();
+        if passed > 0 {
+            let added = u8::try_from(passed).unwrap_or(u8::MAX);
+            self.left = self.left.saturating_add(added).min(BURST);
+            self.filled = now;
+        }
+        let any = self.left > 0;
+        self.left = self.left.saturating_sub(count);
+        any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+    use alloc::vec;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        streams: 8,
+        per_user: 4,
+        memory: 1 << 20,
+        sizes: Sizes::AGENT,
+    };
+
+    const fn id(n: u8) -> StreamId {
+        StreamId([n; 16])
+    }
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn four_streams_fit_into_a_small_device_and_more_are_refused_when_memory_is_short() {
+        let mut table = Table::new(LIMITS);
+        let mut granted = vec![];
+        let refused = loop {
+            let n = u8::try_from(granted.len()).unwrap();
+            match table.admit(id(n), &format!("user {n}"), s(0)) {
+                Ok(sizes) => granted.push(sizes.total() / 1024),
+                Err(reason) => break reason,
+            }
+        };
+        assert_eq!(
+            (refused, &granted[..]),
+            (Reason::Memory, &[512, 256, 128, 64, 32, 32][..])
+        );
+        assert!(table.reserved() <= LIMITS.memory);
+        table.remove(id(0));
+        assert_eq!(table.admit(id(9), "ann", s(0)).unwrap().total(), 256 * 1024);
+        table.set_memory(0);
+        assert_eq!(table.admit(id(10), "ann", s(0)), Err(Reason::Memory));
+        assert_eq!(table.len(), 6, "those that there are go on");
+    }
+
+    #[test]
+    fn places_are_limited_in_all_and_for_each_user() {
+        let memory = 1 << 30;
+        let mut table = Table::new(Limits { memory, ..LIMITS });
+        for n in 0..4 {
+            assert_eq!(table.admit(id(n), "ann", s(0)), Ok(Sizes::AGENT));
+        }
+        assert_eq!(table.admit(id(4), "ann", s(0)), Err(Reason::Busy));
+        for n in 4..8 {
+            assert_eq!(table.admit(id(n), "bob", s(0)), Ok(Sizes::AGENT));
+        }
+        assert_eq!(table.admit(id(8), "eve", s(0)), Err(Reason::Busy));
+        table.remove(id(1));
+        assert_eq!(table.admit(id(2), "ann", s(0)), Err(Reason::Misbehaved));
+        assert_eq!(table.admit(id(1), "ann", s(0)), Ok(Sizes::AGENT));
+        assert_eq!(table.of_user("ann").count(), 4);
+    }
+
+    #[test]
+    fn only_its_user_finds_a_stream() {
+        let mut table = Table::new(LIMITS);
+        table.admit(id(1), "ann", s(0)).unwrap();
+        assert_eq!(table.attach(id(1), "ann", s(0)), Ok(()));
+        assert_eq!(table.attach(id(1), "eve", s(0)), Err(Reason::Gone));
+        assert_eq!(table.attach(id(2), "ann", s(0)), Err(Reason::Gone));
+    }
+
+    #[test]
+    fn tries_are_limited_for_a_stream_and_for_guesses() {
+        let mut table = Table::new(LIMITS);
+        table.admit(id(1), "ann", s(0)).unwrap();
+        for n in 0..200 {
+            let expected = if n < BURST {
+                Reason::Gone
+            } else {
+                Reason::Busy
+            };
+            assert_eq!(table.attach(id(n | 0x40), "eve", s(1)), Err(expected));
+        }
+        for _ in 0..BURST {
+            assert_eq!(
+                table.attach(id(1), "ann", s(1)),
+                Ok(()),
+                "guesses harm nobody"
+            );
+        }
+        assert_eq!(table.attach(id(1), "ann", s(1)), Err(Reason::Busy));
+        assert_eq!(table.attach(id(1), "ann", s(2)), Ok(()));
+        table.proof_was_wrong(id(1), s(60));
+        assert_eq!(table.attach(id(1), "ann", s(60)), Err(Reason::Busy));
+        assert_eq!(table.attach(id(1), "ann", s(61)), Ok(()));
+    }
+}

@@ -1,0 +1,147 @@
+//! What goes out on the attachment in use.
+
+use core::time::Duration;
+
+use super::attachment::{Attachment, Owed};
+use super::frame::{Frame, MAX_DATA};
+use super::ring::copy;
+use super::{ACK_DELAY, Generation, Stream};
+
+/// Acknowledgements at least this far apart, unless time asks for one...
+const STEP: core::ops::RangeInclusive<u32> = 4 * 1024..=64 * 1024;
+/// ...and at least so many for what may be under way.
+const STEPS: u32 = 4;
+
+impl Attachment {
+    /// When what has arrived must be acknowledged, if nothing goes out before.
+    pub(super) fn acks_at(&self) -> Option<Duration> {
+        match self.owed {
+            Owed::By(at) => Some(at),
+            Owed::Nothing | Owed::Now => None,
+        }
+    }
+
+    fn acknowledge(&mut self, received: u64, limit: u64) {
+        let room = limit.saturating_sub(received);
+        self.put(&Frame::Ack {
+            // Low bits; see `Outbox::handle_ack`.
+            received: received as u32,
+            room: u32::try_from(room).unwrap_or(u32::MAX),
+        });
+        self.told = (received, limit);
+        self.owed = Owed::Nothing;
+    }
+
+    /// What was put off is due.
+    pub(super) fn owe_now(&mut self, now: Duration) {
+        if self.acks_at().is_some_and(|at| now >= at) {
+            self.owed = Owed::Now;
+        }
+    }
+}
+
+impl Stream {
+    /// Copies what should be written to an attachment into `out`, and tells how much that is. It
+    /// counts as sent from then on. Call until nothing comes.
+    pub(super) fn poll_transmit(&mut self, on: Generation, out: &mut [u8], now: Duration) -> usize {
+        let mut total = 0;
+        loop {
+            let parts = self.transmit(on);
+            let room = out.get_mut(total..).unwrap_or_default();
+            match copy(parts, room) {
+                0 => return total,
+                count => {
+                    total += count;
+                    self.transmitted(on, count, now);
+                }
+            }
+        }
+    }
+
+    /// What should be written to an attachment next, one part behind the other; all empty if there
+    /// is nothing. Nothing is copied; tell what was written with [`Self::transmitted`], before
+    /// anything else that changes the stream.
+    pub(super) fn transmit(&mut self, on: Generation) -> [&[u8]; 3] {
+        self.fill(on);
+        match &self.current {
+            Some(current) if current.generation == on => {
+                let (front, back) = self.outbox.slices(current.send_at, current.payload);
+                [current.head(), front, back]
+            }
+            _ => [&[]; 3],
+        }
+    }
+
+    /// Bytes that [`Self::transmit`] gave were written.
+    pub(super) fn transmitted(&mut self, on: Generation, count: usize, now: Duration) {
+        let Some(current) = self.current.as_mut().filter(|c| c.generation == on) else {
+            return;
+        };
+        current.advance(count);
+        if count > 0 {
+            current.active = now;
+        }
+        let at = current.send_at;
+        self.outbox.mark_sent(at);
+        self.outbox.release(at);
+        if current.resets && current.is_flushed() {
+            self.drop_current();
+        }
+        self.shed();
+        self.settle(now);
+    }
+
+    /// Makes the next frames, if none is under way.
+    fn fill(&mut self, on: Generation) {
+        let reset = self.is_resetting();
+        let (received, limit) = (self.inbox.received(), self.inbox.limit());
+        let Some(current) = self.current.as_mut().filter(|c| c.generation == on) else {
+            return;
+        };
+        if !current.is_flushed() {
+            return;
+        }
+        if let Some(reason) = reset {
+            if !core::mem::replace(&mut current.resets, true) {
+                current.put(&Frame::Reset(reason));
+            }
+            return;
+        }
+        let length = self.outbox.sendable(current.send_at).min(MAX_DATA);
+        let ends = length == 0 && self.outbox.ends_at(current.send_at);
+        let news = current.told != (received, limit);
+        if current.owed == Owed::Now || news && (length > 0 || ends) {
+            current.acknowledge(received, limit);
+        }
+        if core::mem::take(&mut current.asks) {
+            current.asked = true;
+            current.put(&Frame::Ping);
+        }
+        if ends {
+            current.put(&Frame::Fin);
+            current.send_at += 1;
+        } else if let Ok(length @ 1..) = u16::try_from(length) {
+            current.put(&Frame::Data { length });
+            current.payload = usize::from(length);
+        }
+    }
+
+    /// Sees to it that the other end learns what has arrived, and what may follow.
+    pub(super) fn owe(&mut self, now: Duration) {
+        let (received, limit) = (self.inbox.received(), self.inbox.limit());
+        let step =
+            (self.own.window.min(self.peer.replay) / STEPS).clamp(*STEP.start(), *STEP.end());
+        let Some(current) = &mut self.current else {
+            return;
+        };
+        let told = current.told;
+        let behind = received
+            .saturating_sub(told.0)
+            .max(limit.saturating_sub(told.1));
+        if behind >= u64::from(step) {
+            current.owed = Owed::Now;
+        } else if behind > 0 && current.owed == Owed::Nothing {
+            current.owed = Owed::By(now.saturating_add(ACK_DELAY));
+        }
+    }
+}

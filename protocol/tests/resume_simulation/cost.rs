@@ -1,0 +1,138 @@
+//! What a stream costs: bytes on the wire, wake-ups, memory.
+
+use protocol::resume::frame::Frame;
+use protocol::resume::{ACK_DELAY, Agent, Client, Event, Generation, PERSIST, TRIM};
+
+use crate::pair::{Pair, frames};
+use crate::world::ms;
+
+const FIRST: Generation = Generation(0);
+
+#[test]
+fn an_acknowledgement_goes_along_with_data() {
+    let mut pair = Pair::new();
+    pair.client.stream_mut().write(b"k", pair.now);
+    let key = pair.client_says(FIRST);
+    assert_eq!(frames(&key), [Frame::Data { length: 1 }]);
+    pair.agent_hears(FIRST, &key);
+    assert_eq!(pair.read_agent(), b"k");
+    assert!(pair.agent_says(FIRST).is_empty(), "it waits");
+    pair.agent.stream_mut().write(b"k", pair.now + ms(3));
+    let echo = pair.agent_says(FIRST);
+    assert!(matches!(
+        frames(&echo)[..],
+        [Frame::Ack { received: 1, .. }, Frame::Data { length: 1 }]
+    ));
+    assert_eq!(echo.len(), 9 + 3 + 1);
+}
+
+#[test]
+fn an_acknowledgement_waits_half_a_second_at_most_and_is_sent_once() {
+    let mut pair = Pair::new();
+    pair.client.stream_mut().write(b"k", pair.now);
+    let key = pair.client_says(FIRST);
+    pair.agent_hears(FIRST, &key);
+    let due = (pair.now + ACK_DELAY, "acknowledgement");
+    assert_eq!(pair.agent.poll_timeout(), due);
+    pair.now = due.0;
+    pair.agent.handle_timeout(pair.now);
+    let said = pair.agent_says(FIRST);
+    assert!(matches!(
+        frames(&said)[..],
+        [Frame::Ack { received: 1, .. }]
+    ));
+    assert_ne!(pair.agent.poll_timeout().1, "acknowledgement");
+    pair.client_hears(FIRST, &said);
+    assert!(pair.client_says(FIRST).is_empty(), "nobody answers that");
+}
+
+#[test]
+fn a_copy_costs_less_than_one_byte_in_five_hundred() {
+    let mut pair = Pair::new();
+    let (mut moved, mut wire) = (0, [0, 0]);
+    while moved < 4_000_000 {
+        moved += pair.agent.stream_mut().write(&[3; 100_000], pair.now);
+        let [up, down] = pair.exchange(FIRST);
+        wire = [wire[0] + up, wire[1] + down];
+        pair.read_client();
+        pair.now += ms(1);
+    }
+    let extra = wire[0] + wire[1] - moved;
+    assert!(extra * 500 < moved, "{extra} bytes for {moved}");
+}
+
+#[test]
+fn an_idle_stream_holds_no_buffers_and_wakes_nobody() {
+    let mut pair = Pair::new();
+    for _ in 0..100 {
+        pair.client.stream_mut().write(&[1; 700], pair.now);
+        pair.agent.stream_mut().write(&[2; 900], pair.now);
+        pair.exchange(FIRST);
+        pair.read_agent();
+        pair.read_client();
+        pair.now += ms(50);
+    }
+    assert!(pair.agent.stream().memory() > 0);
+    let from = pair.now;
+    for _ in 0..6 {
+        let next = pair
+            .agent
+            .poll_timeout()
+            .0
+            .min(pair.client.poll_timeout().0);
+        pair.now = next.min(from + TRIM * 3);
+        pair.agent.handle_timeout(pair.now);
+        pair.client.handle_timeout(pair.now);
+        pair.exchange(FIRST);
+    }
+    let memory = [pair.agent.stream().memory(), pair.client.stream().memory()];
+    assert_eq!(memory, [0, 0]);
+    assert_eq!(pair.agent.poll_timeout().1, "nothing");
+    assert_eq!(pair.client.poll_timeout().1, "nothing");
+    let sizes = [size_of::<Agent>(), size_of::<Client>()];
+    assert!(sizes.iter().all(|size| *size <= 1280), "{sizes:?}");
+}
+
+#[test]
+fn who_may_not_send_asks_rarely() {
+    let mut pair = Pair::new();
+    pair.agent.stream_mut().write(&[1; 16 * 1024], pair.now);
+    pair.exchange(FIRST);
+    pair.agent.stream_mut().write(&[1; 1000], pair.now);
+    assert_eq!(pair.exchange(FIRST), [0, 0], "the client does not read");
+    for _ in 0..5 {
+        let (at, why) = pair.agent.poll_timeout();
+        assert_eq!((at - pair.now, why), (PERSIST, "persist"));
+        pair.now = at;
+        pair.agent.handle_timeout(at);
+        pair.client.handle_timeout(at);
+        assert_eq!(pair.exchange(FIRST), [9, 1]);
+    }
+    assert_eq!(pair.read_client().len(), 16 * 1024);
+    pair.exchange(FIRST);
+    assert_eq!(pair.read_client().len(), 1000, "and is told at once");
+}
+
+#[test]
+fn a_write_beyond_the_buffer_waits_for_acknowledgements() {
+    let mut pair = Pair::new();
+    let taken = pair.agent.stream_mut().write(&[1; 50_000], pair.now);
+    assert_eq!((taken, pair.agent.stream().room()), (16 * 1024, 0));
+    pair.agent_says(FIRST);
+    assert_eq!(pair.agent.stream().room(), 0, "sent is not arrived");
+}
+
+#[test]
+fn a_network_that_changed_is_probed_and_left_sooner() {
+    let mut pair = Pair::new();
+    pair.client.handle_network_changed(pair.now);
+    assert_eq!(frames(&pair.client_says(FIRST)), [Frame::Ping]);
+    pair.now += ms(3001);
+    pair.client.handle_timeout(pair.now);
+    assert_eq!(pair.client_events(), [Event::Stalled]);
+    // It answers in time.
+    let mut pair = Pair::new();
+    pair.client.handle_network_changed(pair.now);
+    pair.exchange(FIRST);
+    assert_eq!(pair.client.poll_timeout().1, "nothing");
+}

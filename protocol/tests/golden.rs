@@ -11,12 +11,15 @@
 
 use protocol::message::control::{Hello, Inventory, Refusal, ToAgent, ToCluster, Welcome};
 use protocol::message::dial::{
-    ClientRequest, DialHeader, DialRefusal, DialReply, LinkRequest, Permits,
+    ClientRequest, DialHeader, DialRefusal, DialReply, LinkRequest, OpeningBytes, Permits,
+    ResumableDial,
 };
 use protocol::message::frame::HEADER;
 use protocol::message::join::{Certificates, JoinReply, JoinRequest, Joined, Secret, Trust};
 use protocol::message::version::Versions;
 use protocol::message::{Blob, Label, Labels, MAX_FRAME, Message, Text, decode, encode};
+use protocol::resume::StreamId;
+use protocol::resume::frame::{Attach, Frame};
 
 const VECTORS: &str = include_str!("golden.txt");
 
@@ -178,6 +181,11 @@ fn join_messages_keep_their_bytes() {
 #[test]
 fn dial_messages_keep_their_bytes() {
     let login = Some(Text::cut("root"));
+    let opening = Frame::Attach(Attach {
+        id: StreamId([0x11; 16]),
+        generation: 3,
+        nonce: [0x33; 16],
+    });
     golden(
         "client-ssh",
         &ClientRequest::Ssh {
@@ -198,7 +206,33 @@ fn dial_messages_keep_their_bytes() {
         idle_timeout_s: 0,
         max_session_s: 43200,
     };
-    golden("link-ssh", &LinkRequest::Ssh(header));
+    golden("link-ssh", &LinkRequest::Ssh(header.clone()));
+    let opening = opening.encode();
+    let opening = OpeningBytes::new(&opening).unwrap();
+    let target = Text::cut("gateway-1");
+    golden(
+        "client-resumable",
+        &ClientRequest::Resumable {
+            target,
+            login,
+            opening,
+        },
+    );
+    golden(
+        "link-resumable",
+        &LinkRequest::Resumable(ResumableDial {
+            header,
+            grace_s: 600,
+            opening,
+        }),
+    );
+    golden(
+        "dial-not-resumable",
+        &DialReply::Refused {
+            reason: DialRefusal::NotResumable,
+            text: Text::cut("no memory"),
+        },
+    );
     golden("dial-accepted", &DialReply::Accepted);
     let text = Text::cut("offline");
     golden(

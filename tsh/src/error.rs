@@ -67,7 +67,7 @@ impl From<DialRefusal> for Exit {
             DialRefusal::Locked => Self::Locked,
             DialRefusal::Busy => Self::Busy,
             DialRefusal::LoginUnavailable => Self::LoginUnavailable,
-            DialRefusal::Internal => Self::Other,
+            DialRefusal::Internal | DialRefusal::NotResumable => Self::Other,
         }
     }
 }

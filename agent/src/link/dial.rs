@@ -85,7 +85,9 @@ async fn receive(mut stream: Stream, news: Outlet) {
 fn understand(body: &[u8]) -> Result<Option<(ssh::Dial, u64)>, Fault> {
     match decode::<LinkRequest<'_>>(body) {
         Ok(LinkRequest::Ssh(header)) => Ok(Some((dial(&header), header.time_s))),
-        Err(protocol::error::DecodeError::UnknownVariant) => Ok(None),
+        Ok(LinkRequest::Resumable(_)) | Err(protocol::error::DecodeError::UnknownVariant) => {
+            Ok(None)
+        }
         Err(error) => Err(Fault::new(
             FaultKind::Misbehaved,
             format!("the cluster's dial: {error}"),

@@ -4,13 +4,24 @@
 //! [`LinkRequest`] with everything it needs to know, so that one dial costs one trip over the
 //! cellular link. Both are answered by a [`DialReply`]; behind it, the stream carries the bytes
 //! of the resource's own protocol.
+//!
+//! A stream that should outlive its links is asked for with `Resumable` on both ways: at its start,
+//! and each time the client comes back to it. The proxy decides as for any dial, and hands the
+//! opening on as it is. See [`crate::resume`].
 
 use serde::{Deserialize, Serialize};
 
-use super::{Message, Text};
+use super::{Blob, Message, Text};
 
 /// Logins that one dial can carry.
 pub const MAX_LOGINS: usize = 32;
+
+/// Bytes of an opening at most. The largest of this version, OPEN, takes 58.
+pub const MAX_OPENING: usize = 128;
+
+/// The first frame of a resumable stream; see [`crate::resume::frame::Opening`]. It may hold a
+/// secret: the proxy reads no more of it than whether it starts a stream, and which.
+pub type OpeningBytes<'a> = Blob<'a, MAX_OPENING>;
 
 /// From a user's client to the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,10 +34,19 @@ pub enum ClientRequest<'a> {
         /// OS user, if known; lets the proxy say at once that it is not allowed.
         login: Option<Text<'a, 64>>,
     },
+    /// A resumable stream to a node's SSH server: a new one, or one that there is.
+    Resumable {
+        /// As for [`ClientRequest::Ssh`]. Best a node id: names can change while a stream lives.
+        target: Text<'a, 128>,
+        /// As for [`ClientRequest::Ssh`].
+        login: Option<Text<'a, 64>>,
+        /// For the agent.
+        opening: OpeningBytes<'a>,
+    },
 }
 
 impl Message for ClientRequest<'_> {
-    const VARIANTS: u32 = 1;
+    const VARIANTS: u32 = 2;
 }
 
 /// From the proxy to an agent.
@@ -35,10 +55,25 @@ pub enum LinkRequest<'a> {
     /// A stream to the agent's SSH server.
     #[serde(borrow)]
     Ssh(DialHeader<'a>),
+    /// A resumable stream to the agent's SSH server.
+    Resumable(ResumableDial<'a>),
 }
 
 impl Message for LinkRequest<'_> {
-    const VARIANTS: u32 = 1;
+    const VARIANTS: u32 = 2;
+}
+
+/// A dial of a stream that outlives its links.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumableDial<'a> {
+    /// As for any dial, decided anew each time; each has a session id of its own.
+    #[serde(borrow)]
+    pub header: DialHeader<'a>,
+    /// Seconds that the ends keep the stream alone, as the user's roles say. What the start of the
+    /// stream said counts.
+    pub grace_s: u32,
+    /// As the client sent it.
+    pub opening: OpeningBytes<'a>,
 }
 
 /// The proxy's decision.
@@ -122,4 +157,7 @@ pub enum DialRefusal {
     LoginUnavailable,
     /// Something broke on the way.
     Internal,
+    /// No resumable stream can be had at present: dial plainly. Only an answer to a dial that asked
+    /// for one.
+    NotResumable,
 }

@@ -26,7 +26,9 @@ fn the_request_names_node_and_login() {
     let to: Destination = "root@gateway-1".parse().unwrap();
     let frame = frame(&to).unwrap();
     let request: ClientRequest<'_> = decode(&frame[HEADER..]).unwrap();
-    let ClientRequest::Ssh { target, login } = request;
+    let ClientRequest::Ssh { target, login } = request else {
+        panic!("{request:?}");
+    };
     assert_eq!(
         (target.as_str(), login.unwrap().as_str()),
         ("gateway-1", "root")

@@ -1,6 +1,8 @@
 //! What must hold for any bytes a stranger can send. The fuzzer looks for bytes for which it does
 //! not; `tests/corpus.rs` replays those that were found, and one good message of each kind.
 
+mod resume;
+
 use std::time::Duration;
 
 use protocol::keepalive::Profile;
@@ -30,6 +32,10 @@ pub const CHECKS: &[Check] = &[
     ("frames", frames),
     ("opening", sniffed),
     ("link", supervised),
+    ("resume_frames", resume::frames),
+    ("resume_agent", resume::agent),
+    ("resume_client", resume::client),
+    ("resume_snapshot", resume::snapshot),
 ];
 
 /// Runs the check of that name.

@@ -14,6 +14,7 @@
 //! | [`keepalive`] | how long a link may be silent |
 //! | [`transport`] | QUIC or SSH |
 //! | [`appetite`] | whether a stream is bulk |
+//! | [`congestion`] | how much may be in flight on a link |
 //! | [`backoff`] | when to try again |
 //! | [`renewal`] | when a certificate is due for renewal |
 //! | [`clock`] | what time it is on a device without one |
@@ -27,6 +28,7 @@ extern crate alloc;
 pub mod appetite;
 pub mod backoff;
 pub mod clock;
+pub mod congestion;
 pub mod error;
 pub mod identity;
 pub mod keepalive;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use link_quic::Control;
 use nix::sys::socket::{setsockopt, sockopt};
 use protocol::error::CloseCode;
 use protocol::{CLIENT_FIRST_CID, SERVER_NAME};
@@ -151,6 +152,7 @@ fn config(tls: &rustls::ClientConfig) -> Result<ClientConfig> {
         .stream_receive_window(WINDOW.into())
         .receive_window(WINDOW.into())
         .send_window(WINDOW.into())
+        .congestion_controller_factory(Arc::new(Control))
         .initial_rtt(INITIAL_RTT)
         .keep_alive_interval(Some(KEEPALIVE))
         .max_idle_timeout(Some(IdleTimeout::try_from(IDLE_LIMIT)?))

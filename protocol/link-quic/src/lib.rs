@@ -1,0 +1,136 @@
+//! Links over QUIC: what both ends share.
+//!
+//! [`Control`] makes quinn ask [`protocol::congestion`] how much may be in flight, and
+//! [`insist`] sends one packet more where nothing is heard.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use protocol::congestion::Congestion;
+use quinn_proto::RttEstimator;
+use quinn_proto::congestion::{Controller, ControllerFactory};
+
+/// Gives each path a controller of its own.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Control;
+
+impl ControllerFactory for Control {
+    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
+        Box::new(Path {
+            state: Congestion::new(current_mtu, Duration::ZERO),
+            epoch: now,
+            extra: Arc::default(),
+        })
+    }
+}
+
+/// Makes room for one packet more, up to `most`, until something is acknowledged again. A window that is full of
+/// what a dead path has swallowed lets nothing out that could find the path alive; QUIC itself only
+/// asks again after twice the time each time.
+///
+/// `state` is what `quinn::Connection::congestion_state` gives.
+pub fn insist(state: Box<dyn Controller>, most: u32) {
+    if let Ok(path) = state.into_any().downcast::<Path>() {
+        let extra = path.extra.load(Ordering::Relaxed);
+        path.extra.store(most.min(extra + 1), Ordering::Relaxed);
+    }
+}
+
+/// Clones are of the same path.
+#[derive(Clone)]
+struct Path {
+    state: Congestion,
+    epoch: Instant,
+    /// Packets.
+    extra: Arc<AtomicU32>,
+}
+
+impl Path {
+    /// Nothing is older than the path.
+    fn at(&self, moment: Instant) -> Duration {
+        moment.saturating_duration_since(self.epoch)
+    }
+}
+
+impl Controller for Path {
+    fn on_sent(&mut self, now: Instant, _: u64, _: u64) {
+        self.state.handle_sent(self.at(now));
+    }
+
+    fn on_ack(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        bytes: u64,
+        app_limited: bool,
+        _: &RttEstimator,
+    ) {
+        let (sent, now) = (self.at(sent), self.at(now));
+        self.state.handle_arrived(bytes, app_limited, sent, now);
+        self.extra.store(0, Ordering::Relaxed);
+    }
+
+    fn on_end_acks(&mut self, now: Instant, _: u64, _: bool, _: Option<u64>) {
+        self.state.handle_arrived_all(self.at(now));
+    }
+
+    fn on_congestion_event(&mut self, now: Instant, _: Instant, all: bool, lost_bytes: u64) {
+        self.state.handle_lost(lost_bytes, all, self.at(now));
+    }
+
+    fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.state.handle_packet_size(new_mtu);
+    }
+
+    fn window(&self) -> u64 {
+        let extra = u64::from(self.extra.load(Ordering::Relaxed));
+        self.state
+            .window()
+            .saturating_add(extra * self.state.packet())
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(self.clone())
+    }
+
+    fn initial_window(&self) -> u64 {
+        self.state.first_window()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(now: Instant) -> Box<dyn Controller> {
+        Arc::new(Control).build(now, 1200)
+    }
+
+    #[test]
+    fn who_insists_has_room_for_one_packet_more_each_time_until_something_arrives() {
+        let start = Instant::now();
+        let mut path = path(start);
+        let before = path.window();
+        for number in 1..=5 {
+            insist(path.clone_box(), 10);
+            assert_eq!(path.window(), before + number * 1200);
+        }
+        path.on_end_acks(start, 0, true, None);
+        assert_eq!(path.window(), before + 5 * 1200, "nothing has arrived");
+    }
+
+    #[test]
+    fn there_is_an_end_to_it() {
+        let path = path(Instant::now());
+        for _ in 0..100 {
+            insist(path.clone_box(), 10);
+        }
+        assert_eq!(path.window(), path.initial_window() + 10 * 1200);
+    }
+}

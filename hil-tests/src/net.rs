@@ -199,9 +199,9 @@ impl Nat {
 
     fn remove(&self) {
         // Each may be there or not.
-        sh(&format!("ip link del {}", self.veth("h"))).ok();
-        sh(&format!("ip netns del {}", self.device())).ok();
-        sh(&format!("ip netns del {}", self.router())).ok();
+        clean(&format!("ip link del {}", self.veth("h")));
+        clean(&format!("ip netns del {}", self.device()));
+        clean(&format!("ip netns del {}", self.router()));
     }
 
     fn router(&self) -> String {
@@ -232,6 +232,16 @@ fn free_number() -> Result<(u8, File)> {
         }
     }
     bail!("all 250 network numbers are in use")
+}
+
+/// Runs a line whose success does not matter, and to its end also in a run that was interrupted.
+fn clean(line: &str) -> String {
+    let mut words = line.split_whitespace();
+    let program = words.next().unwrap_or_default();
+    let done = Command::new(program).args(words).output();
+    done.map_or(String::new(), |done| {
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    })
 }
 
 fn sh(line: &str) -> Result<()> {

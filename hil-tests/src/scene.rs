@@ -153,6 +153,22 @@ impl Scene {
         Ok(terminal)
     }
 
+    /// Waits until a line that is typed in a shell on the device gives its answer; says how long
+    /// that took. The word makes it one of its own.
+    ///
+    /// # Errors
+    /// If that does not come, with what the agent says about it.
+    pub fn echo(&self, terminal: &Terminal, word: &str) -> Result<Duration> {
+        let start = Instant::now();
+        terminal.enter(&format!("echo {word}=$((6 * 7))"))?;
+        let answer = format!("{word}=42");
+        let seen = || terminal.screen().ok()?.contains(&answer).then_some(());
+        if poll(REACH_LIMIT, seen).is_none() {
+            bail!("no echo\n{}\n{}", terminal.screen()?, self.agent.log());
+        }
+        Ok(start.elapsed())
+    }
+
     /// Lets time pass: for as long as something is to be gone, or idle.
     pub fn wait(&self, time: Duration) {
         // Only an interrupted run ends it early.

@@ -7,9 +7,16 @@
     reason = "a test fails by panicking, and prints what it measures"
 )]
 
+use std::io::Read;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use hil_tests::cluster::me;
+use hil_tests::net::emulator::Shape;
+use hil_tests::process::poll;
 use hil_tests::scene;
+use hil_tests::scene::{NODE, REACH_LIMIT};
 
 #[test]
 fn a_device_is_back_after_twenty_seconds_without_a_network() {
@@ -37,4 +44,42 @@ fn a_killed_cluster_has_its_devices_back() {
     scene.cluster.resume().unwrap();
     let back = scene.reach().unwrap();
     println!("reached {back:?} after the cluster's restart");
+}
+
+#[test]
+fn a_copy_goes_on_after_twenty_seconds_without_a_network() {
+    const MB: u64 = 1_000_000;
+    let scene = scene!();
+    scene.links.shape(Shape::cellular());
+    let mut tsh = scene.operator.command().unwrap();
+    tsh.args(["ssh", &format!("{}@{NODE}", me()), "cat /dev/zero"]);
+    let mut copy = tsh
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut bytes = copy.stdout.take().unwrap();
+    let received = AtomicU64::new(0);
+    let comes = |wanted: u64| {
+        let enough = || (received.load(Ordering::Relaxed) >= wanted).then_some(());
+        assert!(poll(REACH_LIMIT, enough).is_some(), "{}", scene.agent.log());
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut buffer = vec![0; 1 << 16];
+            while let Ok(read @ 1..) = bytes.read(&mut buffer) {
+                received.fetch_add(read as u64, Ordering::Relaxed);
+            }
+        });
+        comes(MB);
+        // What is in flight fills the window, and none of it arrives.
+        scene.links.cut();
+        scene.wait(Duration::from_secs(20));
+        let before = received.load(Ordering::Relaxed);
+        scene.links.mend();
+        println!("a dial beside the copy: {:?}", scene.reach().unwrap());
+        comes(before + MB);
+        copy.kill().unwrap();
+    });
+    copy.wait().unwrap();
 }

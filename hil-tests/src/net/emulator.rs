@@ -262,6 +262,11 @@ impl Emulator {
         self.filter(|filter| filter.deny.push(rule));
     }
 
+    /// Lets nothing but this pass.
+    pub fn allow_only(&self, rules: &[Rule]) {
+        self.filter(|filter| filter.only = Some(rules.to_vec()));
+    }
+
     /// Lets everything pass again that was blocked.
     pub fn unblock(&self) {
         self.filter(|filter| *filter = Filter::default());

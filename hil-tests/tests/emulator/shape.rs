@@ -172,7 +172,7 @@ fn udp_a_port_or_long_packets_can_be_blocked() {
         emulator.unblock();
         sockets.passes(b"allowed");
     }
-    emulator.filter(|filter| filter.only = Some(vec![Rule::protocol(Protocol::Tcp)]));
+    emulator.allow_only(&[Rule::protocol(Protocol::Tcp)]);
     sockets.up(b"blocked");
     until("blocked", || filtered() == 4);
     emulator.unblock();

@@ -29,8 +29,7 @@ fn a_proxy_is_the_only_way_out() {
     let proxy = Proxy::start(&here).unwrap();
     let listener = TcpListener::bind(&here).unwrap();
     let target = listener.local_addr().unwrap().to_string();
-    let only = Rule::service(Protocol::Tcp, proxy.addr().port());
-    emulator.filter(|filter| filter.only = Some(vec![only]));
+    emulator.allow_only(&[Rule::service(Protocol::Tcp, proxy.addr().port())]);
 
     let mut client = connect(&emulator, proxy.addr());
     let mut ask = |head_of_request: &str| {

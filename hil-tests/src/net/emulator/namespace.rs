@@ -10,8 +10,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::net::sh;
-use crate::process::run;
+use crate::net::{clean, sh};
 
 pub(super) struct Namespace {
     name: String,
@@ -75,13 +74,11 @@ impl Namespace {
 
     fn remove(&self) {
         // Each may be there or not.
-        let mut list = Command::new("ip");
-        let inside = run(list.args(["netns", "pids", &self.name]), b"");
-        let inside = inside.map_or(String::new(), |listed| listed.stdout);
+        let inside = clean(&format!("ip netns pids {}", self.name));
         for pid in inside.split_whitespace().filter_map(|pid| pid.parse().ok()) {
             kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
         }
-        sh(&format!("ip netns del {}", self.name)).ok();
+        clean(&format!("ip netns del {}", self.name));
         std::fs::remove_dir_all(self.etc()).ok();
         // Only if nobody else uses it.
         std::fs::remove_dir("/etc/netns").ok();

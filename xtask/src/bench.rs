@@ -37,6 +37,9 @@ pub(crate) struct Options {
     /// An agent built elsewhere, for example a static one
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
+    /// All programs, built elsewhere
+    #[arg(long, value_name = "DIR", conflicts_with = "agent")]
+    bin: Option<PathBuf>,
     /// Runs of each measurement; the median counts
     #[arg(long, default_value_t = 5)]
     runs: usize,
@@ -49,6 +52,20 @@ pub(crate) struct Options {
     /// With --links: a cut of ten minutes, more patience with the peer, a longer idle time
     #[arg(long, requires = "links")]
     long: bool,
+    /// With --links: how long the NAT keeps a silent UDP mapping
+    #[arg(
+        long,
+        requires = "links",
+        default_value_t = 120,
+        value_name = "SECONDS"
+    )]
+    nat_timeout: u64,
+    /// With --links: the agent's `keepalive`
+    #[arg(long, requires = "links", value_name = "PROFILE")]
+    keepalive: Option<String>,
+    /// With --links: how long idle bytes are counted; as long before that, the agent learns
+    #[arg(long, requires = "links", value_name = "MINUTES")]
+    idle: Option<u64>,
     /// With --links: only measurements whose name contains this
     #[arg(long, requires = "links", value_name = "NAME")]
     only: Option<String>,
@@ -107,6 +124,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Builds the programs as they ship; gives their folder.
 fn programs(options: &Options) -> Result<PathBuf> {
+    if let Some(bin) = &options.bin {
+        return Ok(bin.clone());
+    }
     check(&mut cargo(&[
         "build",
         "--release",

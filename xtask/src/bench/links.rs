@@ -32,6 +32,10 @@ use peer::Peer;
 const ORDINARY: &str = "cubic";
 /// What decides which packets are lost.
 const SEED: u64 = 7;
+/// How long dials are tried eagerly: until TCP has tried again that was interrupted for a minute;
+/// and where TCP cannot come back by itself.
+const REVIVES: Duration = Duration::from_mins(1);
+const CANNOT_REVIVE: Duration = Duration::from_secs(5);
 /// A side must serve a dial within this time before anything is done to it.
 const READY: Duration = Duration::from_mins(10);
 /// Cuts and moves come at other moments of the keepalives each time.
@@ -44,6 +48,10 @@ trait Side: Sync {
     fn client(&self, command: &str) -> Result<Command>;
     /// The port that the device's end holds its link to.
     fn port(&self) -> u16;
+    /// What dials now pass, if somebody in the world can tell; another after a reconnect.
+    fn tunnel(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Both sides on one device.
@@ -77,7 +85,13 @@ impl<'o> Bench<'o> {
     fn start(options: &'o Options, dir: &Path, bin: &Path) -> Result<Self> {
         let links = Arc::new(Emulator::new(SEED)?);
         links.use_congestion_control(ORDINARY)?;
-        let ours = Ours::start(&dir.join("tether"), bin, &links)?;
+        // From the start: how long silence may last is learnt.
+        links.set_nat_timeouts(Timeouts {
+            udp: Duration::from_secs(options.nat_timeout),
+            ..Timeouts::default()
+        });
+        let keepalive = options.keepalive.as_deref();
+        let ours = Ours::start(&dir.join("tether"), bin, &links, keepalive)?;
         let peer = Peer::start(&dir.join("openssh"), &links, ours.accounts())?;
         Ok(Self {
             options,
@@ -109,7 +123,7 @@ impl<'o> Bench<'o> {
                 self.links.mend();
                 Ok(())
             };
-            self.after(&name, runs, cut, figures)?;
+            self.after(&name, runs, REVIVES, cut, figures)?;
         }
         Ok(())
     }
@@ -118,18 +132,21 @@ impl<'o> Bench<'o> {
     fn moves(&self, figures: &mut Figures) -> Result<()> {
         let runs = self.runs.min(2);
         let address = |link: Link<'_>| link.change_address();
-        self.after("back after a change of address", runs, address, figures)?;
+        let name = "back after a change of address";
+        self.after(name, runs, CANNOT_REVIVE, address, figures)?;
         let nat = |link: Link<'_>| {
             link.change_nat();
             Ok(())
         };
-        self.after("back after a change of the NAT", runs, nat, figures)
+        let name = "back after a change of the NAT";
+        self.after(name, runs, CANNOT_REVIVE, nat, figures)
     }
 
     fn after(
         &self,
         name: &str,
         runs: usize,
+        eager: Duration,
         happen: impl Fn(Link<'_>) -> Result<()>,
         figures: &mut Figures,
     ) -> Result<()> {
@@ -142,7 +159,7 @@ impl<'o> Bench<'o> {
             wait(STEP * u32::try_from(run)?);
             say(&format!("{name}, run {} of {runs} ...", run + 1));
             happen(self.links.link(Interface::Wlan))?;
-            let time = |side| dial::time_until_served(side, self.patience);
+            let time = |side| dial::time_until_served(side, eager, self.patience);
             let (peer, ours) = std::thread::scope(|scope| {
                 let ours = scope.spawn(|| time(&self.ours));
                 (time(&self.peer), ours.join())
@@ -156,56 +173,62 @@ impl<'o> Bench<'o> {
 
     /// Bulk from the device, and somebody who types meanwhile.
     fn bulk(&self, figures: &mut Figures) -> Result<()> {
-        const NAME: &str = "5 Mbit/s, 200 ms, 2 % loss";
-        if !self.wanted(NAME) {
-            return Ok(());
+        for (name, shape) in bulk::links() {
+            if self.wanted(name) {
+                self.bulk_over(name, shape, figures)?;
+            }
         }
-        let measure = |side: &dyn Side| {
-            say(&format!("{NAME}: {} ...", side.name()));
-            // The same packets are lost for everybody, as far as they send the same.
-            let loaded = bulk::measure(side);
-            self.links.shape(Shape::default());
-            loaded
-        };
-        let prepare = |control: &str| {
+        Ok(())
+    }
+
+    fn bulk_over(&self, name: &str, shape: Shape, figures: &mut Figures) -> Result<()> {
+        let measure = |side: &dyn Side, control: &str| {
             self.links.shape(Shape::default());
             self.links.use_congestion_control(control)?;
             self.peer.reconnect()?;
             self.settle()?;
-            self.links.shape(Shape::cellular());
-            anyhow::Ok(())
+            // The same packets are lost for everybody, as far as they send the same.
+            self.links.shape(shape);
+            say(&format!("{name}: {} ...", side.name()));
+            let loaded = bulk::measure(side);
+            self.links.shape(Shape::default());
+            loaded
         };
-        prepare(ORDINARY)?;
-        let ours = measure(&self.ours)?;
+        let ours = measure(&self.ours, ORDINARY)?;
         for control in [ORDINARY, "bbr"] {
-            prepare(control)?;
-            figures.loaded(NAME, control, &ours, &measure(&self.peer)?);
+            match measure(&self.peer, control) {
+                Ok(peer) => figures.loaded(name, control, &ours, &peer),
+                Err(error) => say(&format!("{name}, {control}: {error:#}")),
+            }
         }
-        prepare(ORDINARY)?;
-        self.links.shape(Shape::default());
-        Ok(())
+        self.links.use_congestion_control(ORDINARY)?;
+        self.peer.reconnect()
     }
 
     /// What an idle link costs.
     fn idle(&self, figures: &mut Figures) -> Result<()> {
-        let timeouts = Timeouts::default();
-        let name = format!("idle, NAT that keeps UDP for {} s", timeouts.udp.as_secs());
+        let profile = self.options.keepalive.as_deref().unwrap_or("auto");
+        let nat = self.options.nat_timeout;
+        let name = format!("idle, {profile}, NAT that keeps UDP for {nat} s");
         if !self.wanted(&name) {
             return Ok(());
         }
-        let minutes = if self.options.long { 60 } else { 10 };
+        let usual = if self.options.long { 60 } else { 10 };
+        let time = Duration::from_mins(self.options.idle.unwrap_or(usual));
         self.settle()?;
-        self.links.set_nat_timeouts(timeouts);
-        // What the last dial left to be acknowledged is not idle.
-        wait(Duration::from_secs(30));
-        say(&format!("{name}: {minutes} minutes ..."));
+        say(&format!(
+            "{name}: twice {} minutes ...",
+            time.as_secs() / 60
+        ));
+        wait(time);
         let link = self.links.link(Interface::Wlan);
         link.reset_counters();
-        wait(Duration::from_mins(minutes));
+        wait(time);
         let counters = link.counters();
-        let a_day = |port| counters.bytes_of(port) as f64 * (24.0 * 60.0) / minutes as f64;
+        let days = time.as_secs_f64() / (24.0 * 3600.0);
+        let a_day = |port| counters.bytes_of(port) as f64 / days;
         let (ours, peer) = (a_day(self.ours.port()), a_day(self.peer.port()));
-        figures.add(&name, "KiB/day", ours / 1024.0, peer / 1024.0);
+        figures.add(&name, "kB/day", ours / 1000.0, peer / 1000.0);
         Ok(())
     }
 
@@ -213,7 +236,7 @@ impl<'o> Bench<'o> {
     fn settle(&self) -> Result<()> {
         let sides: [&dyn Side; 2] = [&self.ours, &self.peer];
         for side in sides {
-            let served = dial::time_until_served(side, READY)?;
+            let served = dial::time_until_served(side, CANNOT_REVIVE, READY)?;
             ensure!(served.is_some(), "{} serves no dial", side.name());
         }
         Ok(())

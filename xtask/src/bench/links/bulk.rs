@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use hil_tests::net::emulator::Shape;
+
 use super::{Side, wait};
 
 /// Until the sender has found its rate.
@@ -14,6 +16,30 @@ const WARM_UP: Duration = Duration::from_secs(10);
 const TIME: Duration = Duration::from_secs(60);
 /// Between an echo and the next line.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// What the device is behind.
+pub(super) fn links() -> [(&'static str, Shape); 4] {
+    let shape = |rate, round_trip, loss, queue| Shape {
+        rate: Some(rate),
+        queue,
+        ..Shape::lossy(Duration::from_millis(round_trip), loss)
+    };
+    [
+        ("5 Mbit/s, 200 ms, 2 % loss", Shape::cellular()),
+        (
+            "50 Mbit/s, 20 ms, no loss",
+            shape(50_000_000, 20, 0.0, 256 << 10),
+        ),
+        (
+            "1 Mbit/s, 600 ms, 1 % loss, shallow queue",
+            shape(1_000_000, 600, 0.01, 16 << 10),
+        ),
+        (
+            "1 Mbit/s, 600 ms, 1 % loss, deep queue",
+            shape(1_000_000, 600, 0.01, 1 << 20),
+        ),
+    ]
+}
 
 /// What was seen.
 pub(super) struct Loaded {

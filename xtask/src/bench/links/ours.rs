@@ -8,6 +8,7 @@ use anyhow::Result;
 use hil_tests::cluster::{Accounts, Agent, Cluster, Person, me};
 use hil_tests::net::Network;
 use hil_tests::net::emulator::Emulator;
+use hil_tests::scene::NODE;
 
 use super::Side;
 
@@ -18,11 +19,21 @@ pub(super) struct Ours {
 }
 
 impl Ours {
-    pub(super) fn start(dir: &Path, bin: &Path, links: &Arc<Emulator>) -> Result<Self> {
+    pub(super) fn start(
+        dir: &Path,
+        bin: &Path,
+        links: &Arc<Emulator>,
+        keepalive: Option<&str>,
+    ) -> Result<Self> {
         let mut cluster = Cluster::start_with(dir, "127.0.0.1", bin)?;
         cluster.use_plain_accounts()?;
         cluster.add_user("operator", "access", &me())?;
-        let agent = cluster.agent("gateway-1", "", Some(Network::from(links)))?;
+        let mut agent = cluster.joined_agent(NODE, "", Some(Network::from(links)))?;
+        if let Some(profile) = keepalive {
+            std::fs::write(agent.config_file(), format!("keepalive = \"{profile}\"\n"))?;
+        }
+        agent.start()?;
+        cluster.wait_online(NODE, true)?;
         let operator = cluster.logged_in("operator")?;
         Ok(Self {
             _agent: agent,
@@ -44,7 +55,7 @@ impl Side for Ours {
 
     fn client(&self, command: &str) -> Result<Command> {
         let mut tsh = self.operator.command()?;
-        tsh.args(["ssh", &format!("{}@gateway-1", me()), command]);
+        tsh.args(["ssh", &format!("{}@{NODE}", me()), command]);
         Ok(tsh)
     }
 

@@ -121,6 +121,18 @@ impl Side for Peer {
     fn port(&self) -> u16 {
         self.gateway_port
     }
+
+    /// The socket that the gateway listens on for the device (proc(5), `/proc/net/tcp`).
+    fn tunnel(&self) -> Option<String> {
+        const LISTENS: &str = "0A";
+        let sockets = std::fs::read_to_string("/proc/net/tcp").ok()?;
+        let local = format!("0100007F:{:04X}", self.tunnel.port);
+        let mut sockets = sockets.lines().map(|line| line.split_whitespace());
+        sockets.find_map(|mut fields| {
+            let of_ours = fields.nth(1)? == local && fields.nth(1)? == LISTENS;
+            of_ours.then(|| fields.nth(5).map(str::to_owned))?
+        })
+    }
 }
 
 fn split(mut server: Server) -> Result<(OsString, Server)> {

@@ -43,12 +43,14 @@ use crate::tunnel::serve::Links;
 
 /// Open sessions get this long to end when the cluster stops.
 const DRAIN: Duration = Duration::from_secs(10);
-/// Agents come back no sooner than this after a stop, so that a restarted cluster is ready...
+/// Agents come back no sooner than this after a stop, so that a restarted cluster is ready,...
 const RETURN_AFTER: Duration = Duration::from_millis(500);
-/// ...and spread their return over this at least,...
+/// ...and later by the time it takes to let go of all, so many in a second.
+const LEAVE_RATE: u32 = 2000;
+/// They spread their return over this at least,...
 const RETURN_SPREAD: Duration = Duration::from_secs(3);
 /// ...and so that about this many come in a second: half of what two processors welcome.
-const RETURN_RATE: u32 = 500;
+const RETURN_RATE: u32 = 600;
 /// How often it is looked whether all is over.
 const POLL: Duration = Duration::from_millis(50);
 /// Last frames get this long to leave.
@@ -159,7 +161,6 @@ impl Cluster {
             _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
         }
         proxy.metrics.ready.store(false, Ordering::Relaxed);
-        self.endpoint.set_server_config(None);
         tokio::select! {
             () = drain(&proxy) => {}
             _ = terminate.recv() => tracing::warn!("second signal: not waiting for sessions"),
@@ -250,8 +251,8 @@ async fn drain(proxy: &Proxy) {
     let links = registry.all();
     let millis = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
     let drain = ToAgent::Drain {
-        after_ms: millis(RETURN_AFTER),
-        spread_ms: millis(return_spread(links.len())),
+        after_ms: millis(RETURN_AFTER + at_rate(links.len(), LEAVE_RATE)),
+        spread_ms: millis(RETURN_SPREAD.max(at_rate(links.len(), RETURN_RATE))),
     };
     if let Ok(frame) = crate::tunnel::stream::frame_bytes(&drain) {
         for live in links {
@@ -290,10 +291,10 @@ async fn hang_up(registry: &Registry) {
     }
 }
 
-/// Over how long a fleet should spread its return, so that a successor has time for people, too.
-fn return_spread(links: usize) -> Duration {
+/// How long so many links take, with so many in a second.
+fn at_rate(links: usize, rate: u32) -> Duration {
     let links = u32::try_from(links).unwrap_or(u32::MAX);
-    RETURN_SPREAD.max(Duration::from_secs(1) * links / RETURN_RATE)
+    Duration::from_secs(1).saturating_mul(links) / rate
 }
 
 /// The key behind stateless resets (RFC 9000 §10.3). It outlives the process, so that agents of a
@@ -341,9 +342,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_spread_of_a_fleets_return_grows_with_the_fleet() {
-        for (links, seconds) in [(0, 3), (1000, 3), (1500, 3), (10_000, 20), (100_000, 200)] {
-            assert_eq!(return_spread(links).as_secs(), seconds, "{links}");
+    fn time_for_a_fleet_grows_with_the_fleet() {
+        for (links, seconds) in [(0, 0), (1200, 2), (12_000, 20), (120_000, 200)] {
+            assert_eq!(at_rate(links, RETURN_RATE).as_secs(), seconds, "{links}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -76,6 +77,9 @@ struct Door {
 
 impl Door {
     fn arrived(&mut self, incoming: Incoming) {
+        if self.is_closing() {
+            return self.turn_away(incoming);
+        }
         let under_way = usize::try_from(self.proxy.limits.handshakes.taken()).unwrap_or(usize::MAX);
         let calm = self.queue.len().saturating_add(under_way) < CALM;
         if !calm && !incoming.remote_address_validated() {
@@ -104,6 +108,13 @@ impl Door {
         while let Some((late, _)) = self.queue.late(self.began.elapsed()) {
             self.turn_away(late);
         }
+        while let Some((incoming, _)) = self
+            .is_closing()
+            .then(|| self.queue.next(|_| true))
+            .flatten()
+        {
+            self.turn_away(incoming);
+        }
         let places = &self.proxy.limits.handshakes;
         let fits =
             |(incoming, _): &(Incoming, Place)| places.admits(incoming.remote_address().ip());
@@ -120,6 +131,11 @@ impl Door {
             None => self.turn_away(incoming),
         }
         true
+    }
+
+    /// Whether the cluster stops. Who hears that at once comes back sooner than who hears nothing.
+    fn is_closing(&self) -> bool {
+        !self.proxy.metrics.ready.load(Ordering::Relaxed)
     }
 
     fn turn_away(&self, incoming: Incoming) {

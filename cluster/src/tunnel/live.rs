@@ -182,8 +182,9 @@ impl Live {
 
     /// Asks the link's task to let the agent go, once all that was queued is delivered.
     pub fn leave(&self) {
-        self.leaving.store(true, Ordering::Release);
-        self.changed.notify_one();
+        if !self.leaving.swap(true, Ordering::AcqRel) {
+            self.changed.notify_one();
+        }
     }
 
     /// Returns when the link has nothing left to do: it was asked to leave, or another one has taken

@@ -134,6 +134,19 @@ fn another_path_may_be_longer_or_shorter() {
 }
 
 #[test]
+fn a_queue_from_before_is_not_taken_for_the_path() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(path(50 * MBIT, 1, 0.0), 1, seed);
+        world.run(5);
+        world.change(path(MBIT, 600, 0.01));
+        world.run(60);
+        let seen = world.run(60);
+        println!("{seed}: {seen:?}");
+        assert!(seen.used > 0.8 && seen.wait < 400.0, "{seed}: {seen:?}");
+    }
+}
+
+#[test]
 fn a_copy_goes_on_after_a_cut() {
     for seed in 0..SEEDS {
         let whole = path(5 * MBIT, 200, 0.01);

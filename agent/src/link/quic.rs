@@ -134,7 +134,8 @@ fn config(tls: rustls::ClientConfig, offload: Offload) -> Result<ClientConfig, F
         .send_window(SEND_WINDOW)
         .congestion_controller_factory(Arc::new(Control))
         .enable_segmentation_offload(offload == Offload::Auto)
-        .datagram_receive_buffer_size(None)
+        // None come, but who takes none may send none.
+        .datagram_receive_buffer_size(Some(DATAGRAMS))
         .datagram_send_buffer_size(DATAGRAMS);
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport));

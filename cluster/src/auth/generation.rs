@@ -65,10 +65,13 @@ impl Generations {
         Ok(self.newest)
     }
 
-    /// New certificates are issued for another reason: the device joined again.
+    /// New certificates are issued for another reason: the device joined again. As long as nobody
+    /// has shown the newest ones, they may have been lost on the way, and any number of times.
     pub const fn next(&mut self) {
-        self.newest = self.newest.saturating_add(1);
-        self.shown = false;
+        if self.shown {
+            self.newest = self.newest.saturating_add(1);
+            self.shown = false;
+        }
     }
 }
 
@@ -94,6 +97,8 @@ mod tests {
         /// It asks twice before it takes an answer.
         RenewsTwice,
         JoinsAgain,
+        /// As for renewals.
+        JoinsInVain,
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -103,6 +108,7 @@ mod tests {
             2 => Just(Step::RenewsInVain),
             1 => Just(Step::RenewsTwice),
             1 => Just(Step::JoinsAgain),
+            1 => Just(Step::JoinsInVain),
         ]
     }
 
@@ -128,6 +134,7 @@ mod tests {
                     cluster.next();
                     self.stored = cluster.newest;
                 }
+                Step::JoinsInVain => cluster.next(),
             }
             Ok(())
         }
@@ -156,7 +163,7 @@ mod tests {
             let mut devices = [original, original];
             let mut rounds = [0, 0];
             for (second, step) in turns {
-                if matches!(step, Step::JoinsAgain) {
+                if matches!(step, Step::JoinsAgain | Step::JoinsInVain) {
                     // Who has a token is let in, copy or not.
                     continue;
                 }

@@ -15,17 +15,6 @@ use serde_json::Value;
 
 const SECOND: &str = r#""generation":2"#;
 
-fn is_reached(cluster: &Cluster, node: &str) {
-    cluster.wait_online(node, true).unwrap();
-    let operator = cluster.logged_in("operator").unwrap();
-    let target = format!("{}@{node}", me());
-    operator
-        .tsh(&["ssh", &target, "true"])
-        .unwrap()
-        .ok()
-        .unwrap();
-}
-
 /// As somebody does who clones a flash image.
 fn copied(cluster: &Cluster, original: &Agent, name: &str) -> Agent {
     let copy = cluster.device(name, None).unwrap();
@@ -43,7 +32,7 @@ fn a_device_whose_certificate_ended_a_year_ago_is_back_at_its_first_try() {
     cluster.add_user("operator", "access", &me()).unwrap();
     agent.start().unwrap();
     agent.wait_for_status(SECOND).unwrap();
-    is_reached(&cluster, "gateway-1");
+    cluster.check_reach("gateway-1").unwrap();
     let log = agent.log();
     assert!(log.contains("new certificates, generation=2"), "{log}");
     assert!(!log.contains("link down"), "{log}");
@@ -62,7 +51,7 @@ fn a_copy_of_a_device_is_turned_away_and_both_addresses_are_written_down() {
     // The next link shows the new certificates, and that they have arrived.
     ours.stop().unwrap();
     ours.start().unwrap();
-    is_reached(&cluster, "gateway-1");
+    cluster.check_reach("gateway-1").unwrap();
 
     copy.start().unwrap();
     let told = "another device uses this node's key";
@@ -75,7 +64,7 @@ fn a_copy_of_a_device_is_turned_away_and_both_addresses_are_written_down() {
     let problem = "another device uses its key";
     assert!(nodes[0]["problems"].to_string().contains(problem));
 
-    is_reached(&cluster, "gateway-1");
+    cluster.check_reach("gateway-1").unwrap();
     let status = ours.wait_for_status(r#""state":"up""#).unwrap();
     let status: Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["last_loss"], Value::Null, "{status}");

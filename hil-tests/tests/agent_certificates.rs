@@ -15,17 +15,6 @@ fn started(mut agent: Agent) -> Agent {
     agent
 }
 
-fn is_reached(cluster: &Cluster, node: &str) {
-    cluster.wait_online(node, true).unwrap();
-    let operator = cluster.logged_in("operator").unwrap();
-    let target = format!("{}@{node}", me());
-    operator
-        .tsh(&["ssh", &target, "true"])
-        .unwrap()
-        .ok()
-        .unwrap();
-}
-
 #[test]
 fn certificates_are_renewed_at_half_life_and_replaced_after_their_end() {
     let (_dir, cluster) = Cluster::with_clock("-8d").unwrap();
@@ -41,13 +30,13 @@ fn certificates_are_renewed_at_half_life_and_replaced_after_their_end() {
     let half = started(half);
     half.wait_for_status(SECOND).unwrap();
     assert!(half.log().contains("certificates renewed, generation=2"));
-    is_reached(&cluster, "half");
+    cluster.check_reach("half").unwrap();
 
     // Only its key is left to show.
     let expired = started(expired);
     expired.wait_for_status(SECOND).unwrap();
     assert!(expired.log().contains("new certificates, generation=2"));
-    is_reached(&cluster, "expired");
+    cluster.check_reach("expired").unwrap();
     for node in ["half", "expired"] {
         cluster.audited("TJ003I", node).unwrap();
     }

@@ -14,14 +14,6 @@ const BEHIND: u64 = 1_000_000;
 /// 2040-06-01.
 const AHEAD: u64 = 2_222_208_000;
 
-fn is_reached(cluster: &Cluster, node: &str) {
-    cluster.wait_online(node, true).unwrap();
-    let operator = cluster.logged_in("operator").unwrap();
-    let target = format!("{}@{node}", me());
-    let said = operator.tsh(&["ssh", &target, "echo here"]).unwrap();
-    assert_eq!(said.ok().unwrap(), "here\n");
-}
-
 fn lives_in_the_present(agent: &Agent) {
     let status = agent.wait_for_status(r#""state":"up""#).unwrap();
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
@@ -43,7 +35,7 @@ fn joins_in_one_year_and_goes_on_in_another(first: u64, then: u64) {
     for year in [first, then] {
         agent.set_clock(year).unwrap();
         agent.start().unwrap();
-        is_reached(&cluster, "gateway-1");
+        cluster.check_reach("gateway-1").unwrap();
         lives_in_the_present(&agent);
         agent.stop().unwrap();
     }
@@ -79,9 +71,9 @@ fn certificates_are_renewed_by_the_clusters_time_whatever_the_year() {
     // A link that is up learns the time by the next dial.
     cluster.set_clock("+0").unwrap();
     for ((name, _), agent) in years.iter().zip(&agents) {
-        is_reached(&cluster, name);
+        cluster.check_reach(name).unwrap();
         agent.wait_for_status(r#""generation":2"#).unwrap();
         assert!(agent.log().contains("certificates renewed, generation=2"));
-        is_reached(&cluster, name);
+        cluster.check_reach(name).unwrap();
     }
 }

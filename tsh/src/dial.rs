@@ -24,7 +24,6 @@ use crate::error::{Exit, fail};
 use crate::login::LoggedIn;
 use crate::output;
 
-pub(crate) mod elastic;
 mod quic;
 mod refusal;
 pub(crate) mod tcp;

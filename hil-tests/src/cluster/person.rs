@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use super::{Cluster, PASSWORD};
+use super::{Cluster, PASSWORD, me};
 use crate::net::Network;
 use crate::openssh::SshAgent;
 use crate::process::{Finished, run};
@@ -43,6 +43,19 @@ impl Cluster {
         let person = self.person(name);
         person.login(self, PASSWORD)?.ok()?;
         Ok(person)
+    }
+
+    /// Waits until a node is online, and runs a command on it as `operator`.
+    ///
+    /// # Errors
+    /// If it does not come, or the command does not come through.
+    pub fn check_reach(&self, node: &str) -> Result<()> {
+        self.wait_online(node, true)?;
+        let target = format!("{}@{node}", me());
+        let operator = self.logged_in("operator")?;
+        let said = operator.tsh(&["ssh", &target, "echo here"])?.ok()?;
+        ensure!(said == "here\n", "{node} says {said:?}");
+        Ok(())
     }
 }
 

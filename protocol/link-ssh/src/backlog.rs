@@ -3,7 +3,8 @@
 //! russh does not read while it writes. If both ends wait to write, and all that lies between is
 //! full, they wait for ever. What the stream does not take at once is kept here instead, and sent
 //! as the connection is read on. Channels send only while little is kept ([`Gate`]), so beyond that
-//! only russh's own answers are added.
+//! only russh's own answers are added. Whoever does not ask the gate needs bounds of its own: in a
+//! session, SSH's windows.
 //!
 //! It starts only when it is told to: who is at the other end may not be known before.
 
@@ -253,6 +254,24 @@ mod tests {
         assert_eq!(fill(&mut here, &bytes).await, 1024);
         gate.keep();
         assert_eq!(fill(&mut here, &bytes).await, LIMIT);
+    }
+
+    #[tokio::test]
+    async fn order_is_kept_across_what_is_kept() {
+        let (here, mut there) = tokio::io::duplex(7);
+        let (mut here, gate) = Backlog::new(here);
+        gate.keep();
+        let sent = pattern(5000);
+        for chunk in sent.chunks(13) {
+            here.write_all(chunk).await.unwrap();
+        }
+        let reader = tokio::spawn(async move {
+            let mut got = Vec::new();
+            there.read_to_end(&mut got).await.unwrap();
+            got
+        });
+        here.shutdown().await.unwrap();
+        assert_eq!(reader.await.unwrap(), sent);
     }
 
     #[tokio::test]

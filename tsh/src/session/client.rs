@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use link_ssh::Backlog;
 use russh::client::{
     AuthResult, ChannelOpenHandle, Config, DisconnectReason, Handle, Handler, Msg, Session,
 };
@@ -15,7 +16,6 @@ use tokio::time::timeout;
 
 use crate::cli::ssh::Destination;
 use crate::dial::ByteStream;
-use crate::dial::elastic::Elastic;
 use crate::error::{Exit, Failure, fail};
 use crate::login::LoggedIn;
 use crate::output;
@@ -45,7 +45,10 @@ pub(super) async fn connect(
     user: &LoggedIn,
     to: &Destination,
 ) -> Result<Handle<Client>> {
-    let stream = BufReader::with_capacity(READ_BUFFER, Elastic::new(stream));
+    // Else two ends that both wait to write would wait for ever.
+    let (stream, gate) = Backlog::new(stream);
+    gate.keep();
+    let stream = BufReader::with_capacity(READ_BUFFER, stream);
     let client = Client {
         host: ExpectedHost {
             target: to.node.clone(),

@@ -19,7 +19,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::tools;
-use ::cross::shell::{cargo, check, root, say};
+use ::cross::shell::{cargo, check, say};
 use openssh::OpenSsh;
 use tether::Tether;
 
@@ -136,7 +136,7 @@ fn programs(options: &Options) -> Result<PathBuf> {
         "-p",
         "tsh",
     ])?)?;
-    let bin = root()?.join("target/release");
+    let bin = tools::outputs("release")?;
     let agent = match &options.agent {
         Some(agent) => agent.clone(),
         None => {
@@ -148,7 +148,7 @@ fn programs(options: &Options) -> Result<PathBuf> {
                 "-p",
                 "tether-agent",
             ])?)?;
-            root()?.join("target/small/tether-agent")
+            tools::outputs("small")?.join("tether-agent")
         }
     };
     std::fs::copy(&agent, bin.join("tether-agent")).with_context(|| agent.display().to_string())?;

@@ -15,7 +15,8 @@ use hil_tests::swarm::{Dialler, Storm, Swarm, Target};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::bench::proc;
-use ::cross::shell::{cargo, check, complain, root};
+use crate::tools;
+use ::cross::shell::{cargo, check, complain};
 use report::{Format, Memory, Report, Restart};
 
 /// Descriptors beyond one for each agent.
@@ -191,7 +192,7 @@ fn programs() -> Result<PathBuf> {
     check(&mut cargo(
         &[&build[..], &["tether-cluster", "-p", "tsh"]].concat(),
     )?)?;
-    Ok(root()?.join("target/release"))
+    tools::outputs("release")
 }
 
 fn resolve(address: &str) -> Result<SocketAddr> {

@@ -1,8 +1,10 @@
 //! What the chores need beyond Rust: apt packages and cargo tools, and why.
 
+use std::path::PathBuf;
+
 use ::cross::shell::{cargo, check, say};
 use ::cross::tools::{Tool, exists};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 /// For the end-to-end tests.
 pub(crate) const TEST: &[Tool<'_>] = &[
@@ -58,6 +60,17 @@ const DENY: CargoTool = (
     "checks licences, sources and duplicates of dependencies",
 );
 const FUZZER: CargoTool = ("cargo-fuzz", "0.13.2", "builds and runs the fuzzer");
+
+/// Where cargo puts what it builds with a profile: beside where it put this program, whatever
+/// names that folder (a setting, the environment, or nobody).
+///
+/// # Errors
+/// If this program does not know where it is.
+pub(crate) fn outputs(profile: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("this program has no path")?;
+    let target = own.ancestors().nth(2).context("not built by cargo")?;
+    Ok(target.join(profile))
+}
 
 /// Installs missing cargo tools for the whole test.
 ///

@@ -26,6 +26,12 @@ const RUSTFLAGS: &[&str] = &[
     "-Zlocation-detail=none",
     "-Zfmt-debug=shallow",
     "-Crelocation-model=static",
+    // Hashes and ciphers as loops: unrolled for each round they are 60 KiB, and no faster where
+    // they do not fit the instruction cache. Bulk data goes through ring, which has its own.
+    "--cfg=sha2_backend_soft=\"compact\"",
+    "--cfg=aes_backend_soft=\"compact\"",
+    // Nobody asks for it: it makes cargo build again what it built before `lean-rustc` was there.
+    "--cfg=lean_rustc",
     "-Clink-self-contained=no",
     "-Clink-arg=-Wl,--gc-sections",
     // zig brings the libraries of the target; that rustc has none is not worth a warning.
@@ -77,6 +83,7 @@ fn compile(toolchain: &Toolchain, target: &Target, cache: &Path) -> Result<()> {
             "-Zbuild-std-features=optimize_for_size",
         ])
         .env("CARGO_TARGET_DIR", cache)
+        .env("RUSTC_WRAPPER", root()?.join("cross/lean-rustc"))
         // The symbols say which crate weighs what; they are stripped after that.
         .env("CARGO_PROFILE_SMALL_STRIP", "none")
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
@@ -101,4 +108,30 @@ fn compressed(path: &Path) -> Result<u64> {
     let output = xz.args(args).output().context("xz (package xz-utils)")?;
     anyhow::ensure!(output.status.success(), "xz: {}", output.status);
     Ok(output.stdout.len() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_compiler_is_told_everything_but_the_tables() {
+        let told = Command::new(root().unwrap().join("cross/lean-rustc"))
+            .args(["printf", "%s\n", "--crate-name", "p521", "--cfg"])
+            .args([r#"feature="precomputed-tables""#, "--cfg", "a b 'c'", ""])
+            .output()
+            .unwrap();
+        let told = String::from_utf8(told.stdout).unwrap();
+        let told: Vec<_> = told.lines().collect();
+        let expected = [
+            "--crate-name",
+            "p521",
+            "--cfg",
+            r#"feature="no-precomputed-tables""#,
+            "--cfg",
+            "a b 'c'",
+            "",
+        ];
+        assert_eq!(told, expected);
+    }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
+use std::pin::pin;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,18 +92,11 @@ impl Session {
 
     async fn pump_terminal(&mut self, master: AsyncFd<OwnedFd>) -> io::Result<ExitStatus> {
         let child = &mut self.job.child;
-        let status = tokio::select! {
-            () = self.output.copy_terminal(&master) => None,
-            () = feed_terminal(&self.input, &master) => None,
-            status = child.wait() => Some(status?),
-        };
-        match status {
-            Some(status) => {
-                self.output.drain_terminal(&master).await;
-                Ok(status)
-            }
-            None => child.wait().await,
+        tokio::select! {
+            () = self.output.copy_terminal(&master, child.wait()) => {}
+            () = feed_terminal(&self.input, &master) => {}
         }
+        child.wait().await
     }
 
     /// Says how the program ended. If the client is gone meanwhile, there is nobody to tell.
@@ -148,11 +142,19 @@ impl Output {
         }
     }
 
-    async fn copy_terminal(&self, master: &AsyncFd<OwnedFd>) {
+    /// Copies until the terminal or the channel ends. Once the program is `over`, only what it has
+    /// left in its terminal: others may hold that open.
+    async fn copy_terminal<T>(&self, master: &AsyncFd<OwnedFd>, over: impl Future<Output = T>) {
+        let mut over = pin!(over);
         let mut buffer = BytesMut::new();
-        // EIO says that the last process has closed the terminal.
-        while let Ok(mut ready) = master.readable().await {
+        loop {
+            // Nothing that was read is lost to a program's end: what an arm does is done whole.
+            let mut ready = tokio::select! {
+                Ok(ready) = master.readable() => ready,
+                _ = &mut over => break,
+            };
             match ready.try_io(|fd| read(fd.get_ref(), &mut buffer)) {
+                // EIO says that the last process has closed the terminal.
                 Ok(Ok(0) | Err(_)) => return,
                 Ok(Ok(_)) => {
                     if !self.send(&mut buffer, None).await {
@@ -162,13 +164,10 @@ impl Output {
                 Err(_would_block) => {}
             }
         }
-    }
-
-    /// Sends what an ended program has left in its terminal.
-    async fn drain_terminal(&self, master: &AsyncFd<OwnedFd>) {
-        let mut buffer = BytesMut::new();
         while let Ok(1..) = read(master.get_ref(), &mut buffer) {
-            self.send(&mut buffer, None).await;
+            if !self.send(&mut buffer, None).await {
+                return;
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! The whole server against a real client, in one process: russh on both ends.
 
+mod output;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +12,9 @@ use russh::keys::ssh_key::HashAlg;
 use russh::keys::ssh_key::private::Ed25519Keypair;
 use russh::keys::{Certificate, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh::{Channel, ChannelMsg};
+use tokio::io::DuplexStream;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{Dial, Host, serve};
@@ -121,19 +125,43 @@ impl client::Handler for Anybody {
     }
 }
 
+async fn greet(near: DuplexStream, mut config: client::Config) -> Handle<Anybody> {
+    config.preferred.host_key_certificates = vec![russh::keys::Algorithm::Ed25519].into();
+    client::connect_stream(Arc::new(config), near, Anybody)
+        .await
+        .unwrap()
+}
+
 /// A device and a user with a certificate for it.
 struct Scene {
     ca: Ca,
     user: PrivateKey,
     dial: Dial,
     now: Duration,
-    _stop: watch::Sender<bool>,
-    shutdown: watch::Receiver<bool>,
+    stop: watch::Sender<bool>,
+}
+
+/// What a user needs to log in, and an agent to stop.
+struct Guest {
+    user: PrivateKey,
+    certificate: Certificate,
+    stop: watch::Sender<bool>,
+}
+
+impl Guest {
+    async fn log_in(&self, near: DuplexStream, config: client::Config) -> Handle<Anybody> {
+        let mut handle = greet(near, config).await;
+        let (user, certificate) = (Arc::new(self.user.clone()), self.certificate.clone());
+        let done = handle
+            .authenticate_openssh_cert(me(), user, certificate)
+            .await;
+        assert!(done.unwrap().success());
+        handle
+    }
 }
 
 impl Scene {
     fn new() -> Self {
-        let (stop, shutdown) = watch::channel(false);
         let user = key();
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(user.public_key().fingerprint(HashAlg::Sha256).as_bytes());
@@ -152,8 +180,7 @@ impl Scene {
             user,
             dial,
             now: now(),
-            _stop: stop,
-            shutdown,
+            stop: watch::Sender::new(false),
         }
     }
 
@@ -162,8 +189,8 @@ impl Scene {
         issue::certificate(&self.ca, &issue::Wanted::new(&self.user, &[&me], now()))
     }
 
-    /// Connects, and serves in the background.
-    async fn connect(self) -> (Handle<Anybody>, PrivateKey, Certificate) {
+    /// Serves in the background.
+    fn serve(self, far: DuplexStream) -> (JoinHandle<anyhow::Result<()>>, Guest) {
         let host_key = key();
         let mut wanted = issue::Wanted::new(&host_key, &["gateway-1"], now());
         wanted.cert_type = russh::keys::ssh_key::certificate::CertType::Host;
@@ -174,37 +201,40 @@ impl Scene {
             only_login: None,
             accounts: plain_account,
         };
-        let certificate = self.certificate();
-        let Self {
-            user,
-            dial,
-            now,
-            shutdown,
-            _stop,
-            ..
-        } = self;
-        // More than both windows: russh's client stops reading while it writes, which `tsh` and
-        // OpenSSH do not.
-        let (near, far) = tokio::io::duplex(8 << 20);
-        tokio::spawn(async move {
-            let _stop = _stop;
-            serve(Arc::new(host), far, dial, now, shutdown).await.ok();
+        let guest = Guest {
+            certificate: self.certificate(),
+            user: self.user,
+            stop: self.stop,
+        };
+        let stop = guest.stop.clone();
+        let serving = tokio::spawn(async move {
+            let shutdown = stop.subscribe();
+            serve(Arc::new(host), far, self.dial, self.now, shutdown).await
         });
-        let mut config = client::Config::default();
-        config.preferred.host_key_certificates = vec![russh::keys::Algorithm::Ed25519].into();
-        let handle = client::connect_stream(Arc::new(config), near, Anybody)
-            .await
-            .unwrap();
-        (handle, user, certificate)
+        (serving, guest)
+    }
+
+    /// Connects, and serves in the background.
+    async fn connect(self) -> (Handle<Anybody>, PrivateKey, Certificate) {
+        let (near, guest) = self.in_background();
+        let handle = greet(near, client::Config::default()).await;
+        (handle, guest.user, guest.certificate)
     }
 
     async fn log_in(self) -> Handle<Anybody> {
-        let (mut handle, user, certificate) = self.connect().await;
-        let done = handle
-            .authenticate_openssh_cert(me(), Arc::new(user), certificate)
-            .await;
-        assert!(done.unwrap().success());
-        handle
+        self.log_in_with(client::Config::default()).await
+    }
+
+    async fn log_in_with(self, config: client::Config) -> Handle<Anybody> {
+        let (near, guest) = self.in_background();
+        guest.log_in(near, config).await
+    }
+
+    fn in_background(self) -> (DuplexStream, Guest) {
+        // More than both windows: russh's client stops reading while it writes, which `tsh` and
+        // OpenSSH do not.
+        let (near, far) = tokio::io::duplex(8 << 20);
+        (near, self.serve(far).1)
     }
 }
 
@@ -236,6 +266,29 @@ async fn collect(channel: &mut Channel<client::Msg>) -> Ran {
     ran
 }
 
+/// The first thing a program prints.
+async fn first(channel: &mut Channel<client::Msg>) -> String {
+    loop {
+        if let Some(ChannelMsg::Data { data }) = timeout(LIMIT, channel.wait()).await.unwrap() {
+            return String::from_utf8(data.to_vec()).unwrap();
+        }
+    }
+}
+
+/// A zombie is gone too: whoever reaps it is not ours to wait for.
+async fn until_gone(pid: &str) {
+    let gone = || {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |s| s.contains(") Z "))
+    };
+    timeout(LIMIT, async {
+        while !gone() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("{pid} is still there"));
+}
+
 async fn run(handle: &Handle<Anybody>, command: &str) -> Ran {
     let mut channel = handle.channel_open_session().await.unwrap();
     channel.exec(true, command).await.unwrap();
@@ -259,35 +312,6 @@ async fn a_command_runs_with_its_streams_apart_and_its_status_told() {
         (killed.status, killed.signal.as_deref()),
         (None, Some("KILL"))
     );
-}
-
-#[tokio::test]
-async fn eight_mebibytes_go_both_ways_at_once_unchanged() {
-    let handle = Scene::new().log_in().await;
-    let sent: Vec<u8> = (0..2u32 << 20)
-        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
-        .collect();
-    let channel = handle.channel_open_session().await.unwrap();
-    channel.exec(true, "cat").await.unwrap();
-    let (mut read, write) = channel.split();
-    let bytes = sent.clone();
-    let send = async move {
-        write.data_bytes(bytes).await.unwrap();
-        write.eof().await.unwrap();
-    };
-    let receive = async move {
-        let mut got: Vec<u8> = Vec::new();
-        while let Some(message) = read.wait().await {
-            if let ChannelMsg::Data { data } = message {
-                got.extend(&data);
-            }
-        }
-        got
-    };
-    let (_, got) = timeout(LIMIT, async { tokio::join!(send, receive) })
-        .await
-        .expect("no standstill");
-    assert!(got == sent, "{} of {} bytes", got.len(), sent.len());
 }
 
 #[tokio::test]
@@ -441,25 +465,10 @@ async fn a_client_that_vanishes_takes_its_programs_along() {
         .exec(true, "sleep 1000 & echo $! $$; wait")
         .await
         .unwrap();
-    let pids = loop {
-        if let Some(ChannelMsg::Data { data }) = timeout(LIMIT, channel.wait()).await.unwrap() {
-            break String::from_utf8(data.to_vec()).unwrap();
-        }
-    };
+    let pids = first(&mut channel).await;
     drop((channel, handle));
     for pid in pids.split_whitespace() {
-        // A zombie is gone too: whoever reaps it is not ours to wait for.
-        let gone = || {
-            std::fs::read_to_string(format!("/proc/{pid}/stat"))
-                .map_or(true, |s| s.contains(") Z "))
-        };
-        timeout(LIMIT, async {
-            while !gone() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        })
-        .await
-        .unwrap_or_else(|_| panic!("{pid} is still there"));
+        until_gone(pid).await;
     }
 }
 

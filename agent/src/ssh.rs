@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use link_ssh::{Cutter, Wire};
 use protocol::identity::Fingerprint;
 use protocol::message::dial::Permits;
 use russh::keys::ssh_key::public::KeyData;
@@ -33,12 +34,17 @@ use russh::keys::{Certificate, PrivateKey};
 use russh::{Disconnect, MethodKind, MethodSet, cipher, kex, server as ssh_server};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::sys::Account;
 use server::{Progress, Server};
 
 /// A client must have proved itself within this time of the dial.
 const AUTH_DEADLINE: Duration = Duration::from_secs(30);
+/// A client gets this long to take leave; then its connection is cut.
+const PARTING: Duration = Duration::from_secs(5);
+/// The same when the agent stops, which has less time for all of them.
+const LAST_PARTING: Duration = Duration::from_secs(1);
 /// Bytes a client may send ahead on one channel: fills 40 Mbit/s at 200 ms.
 const WINDOW: u32 = 1 << 20;
 /// Largest packet on a channel; what OpenSSH uses.
@@ -97,26 +103,44 @@ where
     let limits = (dial.idle_timeout, dial.max_session);
     let progress = Arc::new(Progress::default());
     let server = Server::new(host, dial, now, Arc::clone(&progress));
+    let (stream, cutter) = Wire::new(stream);
+    let leash = Leash(cutter);
+    let deadline = Instant::now() + AUTH_DEADLINE;
     let greeting = ssh_server::run_stream(config, stream, server);
-    let mut running = tokio::time::timeout(AUTH_DEADLINE, greeting)
+    let mut running = timeout_at(deadline, greeting)
         .await
         .context("no greeting")??;
     let handle = running.handle();
-    let reason = tokio::select! {
+    let (reason, patience) = tokio::select! {
         done = &mut running => return done,
-        () = progress.not_authenticated_within(AUTH_DEADLINE) => "authentication took too long",
-        () = progress.idle_for(limits.0) => "the session was idle for too long",
-        () = never_or(limits.1) => "the session has reached its greatest age",
-        _ = shutdown.wait_for(|stop| *stop) => "the agent stops",
+        () = progress.not_authenticated_by(deadline) => ("authentication took too long", PARTING),
+        () = progress.idle_for(limits.0) => ("the session was idle for too long", PARTING),
+        () = never_or(limits.1) => ("the session has reached its greatest age", PARTING),
+        _ = shutdown.wait_for(|stop| *stop) => ("the agent stops", LAST_PARTING),
     };
     log::info!("ending a connection: {reason}");
-    handle
-        .disconnect(Disconnect::ByApplication, reason.to_owned(), String::new())
-        .await
-        .ok();
-    match tokio::time::timeout(AUTH_DEADLINE, running).await {
-        Ok(done) => done,
-        Err(_) => bail!("{reason}"),
+    // russh listens to us only while it neither exchanges keys nor waits to write, and it waits for
+    // the client to hang up.
+    let parting = async {
+        let why = reason.to_owned();
+        let said = handle.disconnect(Disconnect::ByApplication, why, String::new());
+        said.await.ok();
+        (&mut running).await
+    };
+    if let Ok(done) = timeout(patience, parting).await {
+        return done;
+    }
+    leash.0.cut();
+    running.await.ok();
+    bail!("{reason}")
+}
+
+/// Ends with [`serve`] what russh does in a task of its own, and with it programs.
+struct Leash(Cutter);
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        self.0.cut();
     }
 }
 

@@ -51,9 +51,9 @@ impl Progress {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// Returns if nobody has authenticated after this time.
-    pub(super) async fn not_authenticated_within(&self, limit: Duration) {
-        tokio::time::sleep(limit).await;
+    /// Returns if nobody has authenticated at this time.
+    pub(super) async fn not_authenticated_by(&self, deadline: Instant) {
+        tokio::time::sleep_until(deadline).await;
         if self.authenticated.load(Ordering::Relaxed) {
             std::future::pending().await
         }

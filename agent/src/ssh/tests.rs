@@ -1,5 +1,6 @@
 //! The whole server against a real client, in one process: russh on both ends.
 
+mod limits;
 mod output;
 
 use std::sync::Arc;
@@ -445,38 +446,4 @@ async fn what_the_proxy_did_not_permit_is_refused() {
             .await
             .is_err()
     );
-}
-
-#[tokio::test]
-async fn more_channels_than_allowed_are_refused() {
-    let handle = Scene::new().log_in().await;
-    let mut open = Vec::new();
-    for _ in 0..16 {
-        open.push(handle.channel_open_session().await.unwrap());
-    }
-    assert!(handle.channel_open_session().await.is_err());
-}
-
-#[tokio::test]
-async fn a_client_that_vanishes_takes_its_programs_along() {
-    let handle = Scene::new().log_in().await;
-    let mut channel = handle.channel_open_session().await.unwrap();
-    channel
-        .exec(true, "sleep 1000 & echo $! $$; wait")
-        .await
-        .unwrap();
-    let pids = first(&mut channel).await;
-    drop((channel, handle));
-    for pid in pids.split_whitespace() {
-        until_gone(pid).await;
-    }
-}
-
-#[tokio::test]
-async fn an_idle_session_ends_at_its_limit() {
-    let mut scene = Scene::new();
-    scene.dial.idle_timeout = Some(Duration::from_millis(300));
-    let handle = scene.log_in().await;
-    let ran = run(&handle, "sleep 1000").await;
-    assert_eq!(ran.status, None);
 }

@@ -3,13 +3,19 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use anyhow::{Result, bail};
 use tokio::sync::Notify;
 
-use super::WINDOW;
+use super::{PACKET, WINDOW};
 
 /// Smallest window: russh asks for the next one only when data comes, so a window of nothing would
 /// never open again. A client with a full queue sends this much a round trip.
 const TRICKLE: u32 = 2;
+/// The most that comes from a client that keeps to its window: what was granted before the queue
+/// filled, and what was in flight. russh itself takes more.
+const FULL: usize = 2 * WINDOW as usize + PACKET as usize;
+/// Beyond that only the trickle may go on, and not for ever: a million round trips get here.
+const LIMIT: usize = 2 * FULL;
 
 #[derive(Default)]
 struct State {
@@ -18,8 +24,7 @@ struct State {
     ended: bool,
 }
 
-/// A queue between russh's callbacks and the task that feeds a program. It holds at most two
-/// windows: what was granted before it filled, and what was in flight.
+/// A queue between russh's callbacks and the task that feeds a program.
 #[derive(Default)]
 pub(super) struct Input {
     state: Mutex<State>,
@@ -27,15 +32,34 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// Adds what has come in.
-    pub(super) fn push(&self, data: &[u8]) {
+    /// Adds what has come in. Small pieces are put together, so that a queue of many costs no more
+    /// than its bytes.
+    ///
+    /// # Errors
+    /// If a client sends more than it may.
+    pub(super) fn push(&self, data: &[u8]) -> Result<()> {
         let mut state = self.lock();
-        if !state.ended {
-            state.queued += data.len();
-            state.chunks.push_back(data.to_vec());
+        if state.ended || data.is_empty() {
+            return Ok(());
+        }
+        let limit = if data.len() > TRICKLE as usize {
+            FULL
+        } else {
+            LIMIT
+        };
+        if state.queued + data.len() > limit {
+            bail!("the client sends more than it may");
+        }
+        state.queued += data.len();
+        match state.chunks.back_mut() {
+            Some(last) if last.len() + data.len() <= PACKET as usize => {
+                last.extend_from_slice(data);
+            }
+            _ => state.chunks.push_back(data.to_vec()),
         }
         drop(state);
         self.changed.notify_one();
+        Ok(())
     }
 
     /// Nothing more will come.
@@ -87,12 +111,15 @@ mod tests {
     #[tokio::test]
     async fn what_goes_in_comes_out_and_then_ends() {
         let input = Input::default();
-        input.push(b"one");
-        input.push(b"two");
+        input.push(b"one").unwrap();
+        input.push(b"").unwrap();
+        input.push(b"two").unwrap();
+        assert_eq!(input.next().await.as_deref(), Some(&b"onetwo"[..]));
+        input.push(b"").unwrap();
+        input.push(b"three").unwrap();
         input.end();
-        input.push(b"late");
-        assert_eq!(input.next().await.as_deref(), Some(&b"one"[..]));
-        assert_eq!(input.next().await.as_deref(), Some(&b"two"[..]));
+        input.push(b"late").unwrap();
+        assert_eq!(input.next().await.as_deref(), Some(&b"three"[..]));
         assert_eq!(input.next().await, None);
     }
 
@@ -100,12 +127,30 @@ mod tests {
     async fn the_window_closes_as_the_queue_fills_and_opens_again() {
         let input = Input::default();
         assert_eq!(input.window(), WINDOW);
-        input.push(&vec![0; WINDOW as usize / 2]);
+        input.push(&vec![0; WINDOW as usize / 2]).unwrap();
         assert_eq!(input.window(), WINDOW / 2);
-        input.push(&vec![0; WINDOW as usize]);
+        input.push(&vec![0; WINDOW as usize]).unwrap();
         assert_eq!(input.window(), TRICKLE);
         input.next().await;
         input.next().await;
         assert_eq!(input.window(), WINDOW);
+    }
+
+    #[test]
+    fn a_full_queue_takes_a_trickle_and_that_not_for_ever() {
+        let input = Input::default();
+        let packet = vec![0; PACKET as usize];
+        while input.lock().queued + packet.len() <= FULL {
+            input.push(&packet).unwrap();
+        }
+        assert!(input.push(&packet).is_err());
+        while input.lock().queued < LIMIT {
+            input.push(&[0; TRICKLE as usize]).unwrap();
+        }
+        assert!(input.push(&[0]).is_err());
+        let chunks = input.lock().chunks.len();
+        assert!(chunks <= LIMIT / packet.len() + 1, "{chunks} pieces");
+        input.discard();
+        input.push(&packet).unwrap();
     }
 }

@@ -336,10 +336,10 @@ impl Handler for Server {
 
     async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut Connection) -> Result<()> {
         self.progress.touch();
-        if let Some(open) = self.channels.get(&id) {
-            open.input.push(data);
+        match self.channels.get(&id) {
+            Some(open) => open.input.push(data),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     async fn channel_eof(&mut self, id: ChannelId, _: &mut Connection) -> Result<()> {

@@ -13,6 +13,7 @@
 
 mod authorize;
 mod environment;
+mod group;
 mod input;
 mod jobs;
 mod server;

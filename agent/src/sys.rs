@@ -1,8 +1,9 @@
 //! The operating system: accounts, terminals, the clock, CPU features. The only unsafe code of the
 //! agent.
 //!
-//! `unsafe` is needed where a child process changes its identity between fork and exec, for two
-//! ioctls, and to stand in for a function of the C library; each place says why it is sound.
+//! `unsafe` is needed where a child process changes its identity between fork and exec, where a
+//! thread does for a moment, for two ioctls, and to stand in for a function of the C library; each
+//! place says why it is sound.
 #![allow(
     unsafe_code,
     reason = "fork hooks, ioctls and C functions have no safe form; each says why it is sound"
@@ -11,6 +12,7 @@
 mod account;
 pub(crate) mod clock;
 mod pty;
+mod signal;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -21,6 +23,7 @@ use tokio::process::Command;
 
 pub(crate) use account::Account;
 pub(crate) use pty::{open_pty, resize};
+pub(crate) use signal::signal_as;
 
 /// Whether AES-GCM is fast here. Where it is not, ChaCha20 is several times faster.
 pub(crate) fn has_aes() -> bool {

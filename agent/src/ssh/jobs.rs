@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 
 use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
 use tokio::io::unix::AsyncFd;
@@ -13,6 +14,7 @@ use tokio::process::{Child, Command};
 
 use super::Dial;
 use super::environment::{Wished, complete};
+use super::group::Group;
 use super::terminal::{Wanted, apply};
 use crate::sys::{self, Account};
 
@@ -29,6 +31,8 @@ pub(super) enum What<'a> {
 pub(super) struct Job {
     /// The process; it leads a session and a group of its own.
     pub(super) child: Child,
+    /// That group.
+    pub(super) group: Arc<Group>,
     /// Its terminal, if it has one; else pipes.
     pub(super) terminal: Option<AsyncFd<OwnedFd>>,
 }
@@ -66,7 +70,11 @@ pub(super) fn start(
     };
     sys::become_user(&mut command, account, terminal.is_some());
     let child = command.spawn()?;
-    Ok(Job { child, terminal })
+    Ok(Job {
+        group: Arc::new(Group::new(&child, account.uid)),
+        child,
+        terminal,
+    })
 }
 
 fn on_terminal(

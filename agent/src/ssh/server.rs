@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use protocol::message::dial::Permits;
 use russh::keys::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, Session as Connection};
@@ -18,6 +17,7 @@ use tokio::time::Instant;
 
 use super::authorize::Door;
 use super::environment::Wished;
+use super::group::Group;
 use super::input::Input;
 use super::jobs::{What, start};
 use super::session::{Output, Session};
@@ -91,7 +91,7 @@ struct Open {
     wished: Wished,
     wanted: Option<Wanted>,
     input: Arc<Input>,
-    group: Option<Pid>,
+    group: Option<Arc<Group>>,
     terminal: Option<OwnedFd>,
     /// Dropped with this, which ends the session.
     open: watch::Sender<()>,
@@ -152,11 +152,7 @@ impl Server {
                 return Ok(connection.close(id)?);
             }
         };
-        open.group = job
-            .child
-            .id()
-            .and_then(|pid| i32::try_from(pid).ok())
-            .map(Pid::from_raw);
+        open.group = Some(Arc::clone(&job.group));
         open.terminal = job
             .terminal
             .as_ref()
@@ -326,10 +322,9 @@ impl Handler for Server {
     }
 
     async fn signal(&mut self, id: ChannelId, signal: Sig, _: &mut Connection) -> Result<()> {
-        let group = self.channels.get(&id).and_then(|open| open.group);
+        let group = self.channels.get(&id).and_then(|open| open.group.as_ref());
         if let (Some(group), Some(signal)) = (group, known(&signal)) {
-            // A group that has just ended is no error.
-            killpg(group, signal).ok();
+            group.signal(signal);
         }
         Ok(())
     }

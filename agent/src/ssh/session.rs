@@ -87,16 +87,16 @@ impl Session {
             () = output => {}
             () = feed_pipe(&self.input, stdin) => {}
         }
-        self.job.child.wait().await
+        self.job.group.wait(&mut self.job.child).await
     }
 
     async fn pump_terminal(&mut self, master: AsyncFd<OwnedFd>) -> io::Result<ExitStatus> {
-        let child = &mut self.job.child;
+        let Job { child, group, .. } = &mut self.job;
         tokio::select! {
-            () = self.output.copy_terminal(&master, child.wait()) => {}
+            () = self.output.copy_terminal(&master, group.wait(child)) => {}
             () = feed_terminal(&self.input, &master) => {}
         }
-        child.wait().await
+        group.wait(child).await
     }
 
     /// Says how the program ended. If the client is gone meanwhile, there is nobody to tell.

@@ -336,6 +336,20 @@ async fn a_shell_on_a_terminal_knows_its_size_and_kind() {
 }
 
 #[tokio::test]
+async fn a_signal_reaches_the_program() {
+    let handle = Scene::new().log_in().await;
+    let mut channel = handle.channel_open_session().await.unwrap();
+    channel
+        .exec(true, "echo ready; exec sleep 1000")
+        .await
+        .unwrap();
+    first(&mut channel).await;
+    channel.signal(russh::Sig::USR1).await.unwrap();
+    let ran = collect(&mut channel).await;
+    assert_eq!(ran.signal.as_deref(), Some("USR1"));
+}
+
+#[tokio::test]
 async fn a_window_change_reaches_the_program() {
     let handle = Scene::new().log_in().await;
     let mut channel = handle.channel_open_session().await.unwrap();

@@ -1,5 +1,7 @@
 //! `cargo xtask test`: everything that must hold before a change is kept.
 
+use std::num::NonZero;
+
 use anyhow::Result;
 use clap::Args;
 
@@ -65,7 +67,9 @@ fn nextest(more: &[&str], options: Options) -> Result<()> {
         "--locked",
         "--no-fail-fast",
     ])?;
-    command.args(more);
+    // Scenarios mostly wait for links; what computes counts as two (`.config/nextest.toml`).
+    let lanes = 2 * std::thread::available_parallelism().map_or(1, NonZero::get);
+    command.arg(format!("--test-threads={lanes}")).args(more);
     if options.all {
         command.env(hil_tests::programs::ALL_TARGETS, "1");
         command.env(hil_tests::trials::ALL, "1");

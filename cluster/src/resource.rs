@@ -195,6 +195,16 @@ impl Resources {
     /// # Errors
     /// If one is damaged, or the store fails.
     pub async fn list<S: Spec>(&self) -> Result<Vec<Resource<S>>, ResourceError> {
+        self.list_each().await?.into_iter().collect()
+    }
+
+    /// As [`Self::list`], but those that are damaged do not stand in the way of the others.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn list_each<S: Spec>(
+        &self,
+    ) -> Result<Vec<Result<Resource<S>, ResourceError>>, ResourceError> {
         let prefix = Key::new(&[S::ROOM]).map_err(ResourceError::Store)?;
         let mut all = Vec::new();
         let mut after: Option<Key> = None;
@@ -206,7 +216,7 @@ impl Resources {
             };
             after = Some(last.key.clone());
             for item in &page {
-                all.push(parse(&item.key.to_string(), &item.value, item.revision)?);
+                all.push(parse(&item.key.to_string(), &item.value, item.revision));
             }
         }
     }

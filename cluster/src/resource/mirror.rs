@@ -2,18 +2,23 @@
 //!
 //! What is asked for at every link or dial is not read from the store: ten thousand agents that
 //! come back at once would wait for one reader. Changes come through the store's watch, also those
-//! of another process; if that fell behind, all is read anew.
+//! of another process; if that fell behind, all is read anew, and again until it works. A record that
+//! cannot be read is left out then, and what is known of the others stays in step.
 
+use std::fmt::Display;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
-use super::{Resource, Resources, Spec};
-use crate::store::{Event, Key, Watch};
+use super::{Resource, ResourceError, Resources, Spec};
+use crate::store::{Event, Key, Lagged, StoreError, Watch};
 
 /// Changes come within milliseconds, or something is wrong that others will tell of.
 const CATCH_UP: Duration = Duration::from_secs(2);
+/// A store that could not be read is read again after this.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What is kept, in whatever order suits those who ask.
 pub trait Index: Default + Send + Sync + 'static {
@@ -55,7 +60,7 @@ impl<I: Index> Mirror<I> {
             index: Arc::default(),
             changes,
         };
-        mirror.read_all(resources).await?;
+        mirror.take_all(resources.list().await?);
         tokio::spawn(mirror.clone().follow(resources.clone(), watch, changed));
         Ok(mirror)
     }
@@ -80,14 +85,29 @@ impl<I: Index> Mirror<I> {
     }
 
     async fn follow(self, resources: Resources, mut watch: Watch, changed: watch::Sender<u64>) {
+        let mut missed = None;
         loop {
-            let seen = match watch.next().await {
+            let event = match missed {
+                None => watch.next().await,
+                // What changes meanwhile is not missed, too.
+                Some(again) => tokio::select! {
+                    Ok(event) = watch.next() => Ok(event),
+                    () = sleep_until(again) => Err(Lagged),
+                },
+            };
+            let seen = match event {
                 Ok(event) => self.take(event),
-                Err(_) => match self.read_all(&resources).await {
-                    Ok(newest) => newest,
+                Err(Lagged) => match self.read_again(&resources).await {
+                    Ok(newest) => {
+                        missed = None;
+                        newest
+                    }
+                    Err(ResourceError::Store(StoreError::Closed)) => return,
                     Err(error) => {
-                        tracing::error!(%error, kind = I::Spec::KIND, "could not be read again");
-                        return;
+                        let kind = I::Spec::KIND;
+                        tracing::error!(%error, kind, "changes were missed, and all could not be read again");
+                        missed = Some(Instant::now() + AGAIN);
+                        continue;
                     }
                 },
             };
@@ -102,7 +122,7 @@ impl<I: Index> Mirror<I> {
         match (event, name) {
             (Event::Put(item), _) => match serde_json::from_slice(&item.value) {
                 Ok(resource) => self.write(|index| index.put(resource)),
-                Err(_) => tracing::warn!(key = %item.key, "unreadable record"),
+                Err(error) => unreadable::<I>(&item.key, &error),
             },
             (Event::Deleted { .. }, Some(name)) => self.write(|index| index.remove(&name)),
             (Event::Deleted { .. }, None) => {}
@@ -110,18 +130,38 @@ impl<I: Index> Mirror<I> {
         revision
     }
 
-    /// Reads all anew; gives the newest revision.
-    async fn read_all(&self, resources: &Resources) -> anyhow::Result<u64> {
+    /// Reads all anew, but for what is damaged; gives the newest revision.
+    async fn read_again(&self, resources: &Resources) -> Result<u64, ResourceError> {
+        let all = resources.list_each::<I::Spec>().await?;
+        let readable = all.into_iter().filter_map(|found| {
+            found
+                .inspect_err(|error| unreadable::<I>(&I::Spec::ROOM, error))
+                .ok()
+        });
+        Ok(self.take_all(readable))
+    }
+
+    /// Takes these for all there are; gives the newest revision.
+    fn take_all(&self, all: impl IntoIterator<Item = Resource<I::Spec>>) -> u64 {
         let (mut fresh, mut newest) = (I::default(), 0);
-        for resource in resources.list::<I::Spec>().await? {
+        for resource in all {
             newest = resource.metadata.revision.unwrap_or(0).max(newest);
             fresh.put(resource);
         }
         self.write(|index| *index = fresh);
-        Ok(newest)
+        newest
     }
 
     fn write(&self, change: impl FnOnce(&mut I)) {
         change(&mut self.index.write().unwrap_or_else(PoisonError::into_inner));
     }
 }
+
+/// Nobody is shut out by a lock that cannot be read: an operator has to know.
+fn unreadable<I: Index>(record: &dyn Display, error: &dyn Display) {
+    let kind = I::Spec::KIND;
+    tracing::error!(%record, %error, kind, "a record cannot be read and does not count; write it anew");
+}
+
+#[cfg(test)]
+mod tests;

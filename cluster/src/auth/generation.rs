@@ -1,8 +1,8 @@
 //! Telling a device from its copy: the generation counter of certificates.
 //!
 //! Each renewal gives a node's certificates the next generation. The cluster remembers the newest
-//! one, and whether any device has shown it. A device shows its generation whenever it links, and
-//! whenever it asks for new certificates. Then:
+//! one, and whether any device has shown it. A device shows its generation whenever it links, by its
+//! certificate, and names it whenever it asks for new certificates. Then:
 //!
 //! | shown | newest was shown before | verdict |
 //! | --- | --- | --- |
@@ -10,7 +10,7 @@
 //! | one before | no | the device: the answer was lost on the way, or power failed before it was stored. Who asks for new certificates is given the newest generation once more |
 //! | one before | yes | a copy: somebody else holds the newest |
 //! | older | either | a copy: to issue the newest, the one before had to be shown |
-//! | newer | either | the device: the cluster itself was set back to an older backup |
+//! | newer | either | the device: the cluster itself was set back to an older backup. Only a certificate proves that; who just says so is taken to hold the newest, and cannot exhaust the counter |
 //!
 //! A device that does what agents do (store new certificates before they are used, and never go
 //! back) is never taken for a copy, whatever answers and power cuts it meets. Of two devices with
@@ -51,11 +51,16 @@ impl Generations {
         }
     }
 
-    /// A device asks for new certificates; gives their generation.
+    /// A device asks for new certificates, and says which ones it has; gives their generation.
     ///
     /// # Errors
     /// If it is a copy.
-    pub const fn renew(&mut self, generation: u32) -> Result<u32, Copied> {
+    pub const fn renew(&mut self, said: u32) -> Result<u32, Copied> {
+        let generation = if said < self.newest {
+            said
+        } else {
+            self.newest
+        };
         if let Err(copied) = self.show(generation) {
             return Err(copied);
         }
@@ -209,8 +214,17 @@ mod tests {
     #[test]
     fn a_cluster_that_was_set_back_learns_from_its_devices() {
         let (mut cluster, _) = joined();
+        assert_eq!(cluster.show(9), Ok(()));
         assert_eq!(cluster.renew(9), Ok(10));
         assert_eq!(cluster.show(9), Ok(()));
         assert_eq!(cluster.show(8), Err(Copied));
+    }
+
+    #[test]
+    fn a_device_that_only_says_that_it_is_newer_does_not_move_the_counter() {
+        let (mut cluster, _) = joined();
+        assert_eq!(cluster.renew(u32::MAX), Ok(2));
+        assert_eq!(cluster.show(2), Ok(()));
+        assert_eq!(cluster.renew(2), Ok(3));
     }
 }

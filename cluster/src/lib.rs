@@ -8,6 +8,7 @@ pub mod auth;
 pub mod config;
 pub mod duration;
 pub mod files;
+pub mod printable;
 pub mod proxy;
 pub mod resource;
 pub mod start;

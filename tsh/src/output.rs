@@ -55,7 +55,7 @@ pub(crate) fn structured<T: Serialize>(format: Format, value: &T) -> anyhow::Res
 fn rendered<T: Serialize>(format: Format, value: &T) -> anyhow::Result<String> {
     Ok(match format {
         Format::Yaml => serde_norway::to_string(value)?.trim_end().to_owned(),
-        Format::Json | Format::Text => serde_json::to_string_pretty(value)?,
+        Format::Json | Format::Text => plain_json(&serde_json::to_string_pretty(value)?),
     })
 }
 
@@ -112,6 +112,20 @@ fn plain_lines(text: &str) -> String {
         .collect()
 }
 
+/// JSON that says the same. Its writer escapes control characters below the space alone; all others
+/// stand within strings, where they may be escaped, too (RFC 8259 §7).
+fn plain_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\n' => out.push(c),
+            c if c.is_control() => out += &format!("\\u{:04x}", u32::from(c)),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,5 +143,20 @@ mod tests {
         let json = rendered(Format::Json, &value).unwrap();
         let read: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(read["name"], "gateway-1");
+    }
+
+    #[test]
+    fn programs_read_what_was_said_and_terminals_are_not_driven() {
+        let value = serde_json::json!({ "kernel": "6.1\u{9b}31m\u{7f}\u{1b}[0m\n" });
+        for format in [Format::Json, Format::Yaml] {
+            let text = rendered(format, &value).unwrap();
+            assert!(
+                !text.chars().any(|c| c.is_control() && c != '\n'),
+                "{text:?}"
+            );
+            // JSON is YAML.
+            let read: serde_json::Value = serde_norway::from_str(&text).unwrap();
+            assert_eq!(read, value);
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use cluster::printable::plain_lines;
 use cluster::tctl::{cli::Cli, run};
 
 fn main() -> ExitCode {
@@ -17,5 +18,5 @@ fn main() -> ExitCode {
 
 #[allow(clippy::print_stderr, reason = "the one place where tctl complains")]
 fn complain(text: &str) {
-    eprintln!("tctl: {text}");
+    eprintln!("tctl: {}", plain_lines(text));
 }

@@ -1,8 +1,9 @@
-//! Everything `tctl` prints.
+//! Everything `tctl` prints. Much of it was said by devices, so no control character passes.
 
 use serde_json::Value;
 
 use super::cli::{Export, Format};
+use crate::printable::{plain, plain_json, plain_lines};
 
 /// Prints answers in one format.
 pub(super) struct Output(pub(super) Format);
@@ -175,7 +176,8 @@ impl Output {
     pub(super) fn audit(&self, events: &Value) {
         self.show(events, || {
             let rows = events.as_array().map(Vec::as_slice).unwrap_or_default();
-            rows.iter().map(|event| format!("{event}\n")).collect()
+            let line = |event: &Value| plain_json(&event.to_string()) + "\n";
+            rows.iter().map(line).collect()
         });
     }
 
@@ -183,7 +185,8 @@ impl Output {
         self.show(rows, || {
             let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
             let mut lines = vec![heads.iter().map(|h| (*h).to_owned()).collect()];
-            lines.extend(rows.iter().map(&cells));
+            let plain_cells = |row| -> Vec<_> { cells(row).iter().map(|c| plain(c)).collect() };
+            lines.extend(rows.iter().map(plain_cells));
             columns(&lines)
         });
     }
@@ -191,7 +194,7 @@ impl Output {
     fn show(&self, value: &Value, human: impl FnOnce() -> String) {
         match self.0 {
             Format::Text => print(&human()),
-            Format::Json => line(&serde_json::to_string_pretty(value).unwrap_or_default()),
+            Format::Json => line(&json(value)),
             Format::Yaml => print(&yaml(value)),
         }
     }
@@ -238,7 +241,11 @@ pub(super) fn line(text: &str) {
     reason = "the one place where tctl prints its answers"
 )]
 fn print(text: &str) {
-    print!("{text}");
+    print!("{}", plain_lines(text));
+}
+
+fn json(value: &Value) -> String {
+    plain_json(&serde_json::to_string_pretty(value).unwrap_or_default())
 }
 
 fn yaml(value: &Value) -> String {
@@ -299,5 +306,16 @@ mod tests {
             vec!["gateway-1".into(), String::new()],
         ];
         assert_eq!(columns(&lines), "Node       Labels\ngateway-1\n");
+    }
+
+    #[test]
+    fn programs_read_what_was_said_and_terminals_are_not_driven() {
+        let value = serde_json::json!({ "kernel": "6.1\u{9b}31m\u{7f}\u{1b}[0m\n" });
+        let (json, yaml) = (json(&value), yaml(&value));
+        for text in [&json, &yaml] {
+            assert_eq!(&plain_lines(text), text);
+        }
+        assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), value);
+        assert_eq!(serde_norway::from_str::<Value>(&yaml).unwrap(), value);
     }
 }

@@ -19,6 +19,7 @@ use crate::audit::{Event, code};
 use crate::auth::ca::Authorities;
 use crate::auth::ca::peer::NodePeer;
 use crate::auth::join::JoinError;
+use crate::printable::plain;
 use crate::resource::node::NodeSpec;
 
 /// Who is turned away since there is too much to do comes back after this; each adds a delay of
@@ -150,10 +151,42 @@ fn first_words(
 fn about(hello: &Hello<'_>) -> Result<About> {
     Ok(About {
         labels: own_labels(&hello.labels)?,
-        agent_version: hello.agent_version.as_str().into(),
-        os: hello.inventory.os.as_str().into(),
-        arch: hello.inventory.arch.as_str().into(),
-        kernel: hello.inventory.kernel.as_str().into(),
-        only_login: hello.only_login.map(|l| l.as_str().into()),
+        agent_version: plain(&hello.agent_version),
+        os: plain(&hello.inventory.os),
+        arch: plain(&hello.inventory.arch),
+        kernel: plain(&hello.inventory.kernel),
+        only_login: hello.only_login.map(|l| plain(&l)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::message::Labels;
+    use protocol::message::control::Inventory;
+
+    use super::*;
+
+    #[test]
+    fn nothing_that_drives_a_terminal_is_kept_of_what_a_device_says() {
+        let hello = Hello {
+            versions: SPOKEN,
+            boot_id: [0; 16],
+            agent_version: Text::cut("1.0\x1b]0;owned\x07"),
+            inventory: Inventory {
+                hostname: Text::cut("gateway-1"),
+                os: Text::cut("Linux\n"),
+                arch: Text::cut("mips\u{9b}2J"),
+                kernel: Text::cut("6.1\r"),
+            },
+            labels: Labels::default(),
+            only_login: Some(Text::cut("ann\x7f")),
+            trust_serial: TRUST_SERIAL,
+        };
+        let about = about(&hello).unwrap();
+        let kept = [about.agent_version, about.os, about.arch, about.kernel];
+        for text in kept.iter().chain(&about.only_login) {
+            assert!(!text.contains(char::is_control), "{text:?}");
+            assert!(text.contains('\u{fffd}'), "{text:?}");
+        }
+    }
 }

@@ -131,38 +131,31 @@ impl Join {
     ) -> Result<Enrolled, JoinError> {
         check_hostname(name).map_err(|text| refused(Refusal::Invalid, text))?;
         prove(&public_key, claim)?;
-        let token = self.use_token(token).await?;
-        let addr = Some(claim.addr.to_owned());
-        let (id, spec) = match self.by_key(&public_key).await? {
-            Some(id) => {
-                self.not_locked(id)?;
-                let labels = token.spec.labels;
-                let join_again = |spec: &mut NodeSpec| {
-                    spec.hostname = name.to_owned();
-                    spec.token_labels.clone_from(&labels);
-                    let mut generations = spec.generations();
-                    generations.next();
-                    spec.set_generations(generations);
-                    spec.renewed_from.clone_from(&addr);
-                    // Whoever gives a device a token vouches for it.
-                    spec.copy = None;
-                };
-                (id, self.change(id, join_again).await?)
+        let known = self.by_key(&public_key).await?;
+        let token = match &known {
+            Some((id, spec)) => {
+                self.not_locked(*id)?;
+                self.use_token_once(token, spec).await?
             }
+            None => self.use_token(token).await?,
+        };
+        let fresh = NodeSpec {
+            hostname: name.to_owned(),
+            public_key: hex::encode(public_key),
+            token: Some(token.metadata.name),
+            token_labels: token.spec.labels,
+            generation: 1,
+            generation_shown: true,
+            renewed_from: Some(claim.addr.to_owned()),
+            copy: None,
+            joined: OffsetDateTime::now_utc(),
+        };
+        let (id, spec) = match known {
+            Some((id, _)) => (id, self.change(id, |spec| spec.join_again(&fresh)).await?),
             None => {
                 let id = NodeId(rand::random());
-                let spec = NodeSpec {
-                    hostname: name.to_owned(),
-                    public_key: hex::encode(public_key),
-                    token_labels: token.spec.labels,
-                    generation: 1,
-                    generation_shown: true,
-                    renewed_from: addr,
-                    copy: None,
-                    joined: OffsetDateTime::now_utc(),
-                };
-                self.register(id, &spec).await?;
-                (id, spec)
+                self.register(id, &fresh).await?;
+                (id, fresh)
             }
         };
         self.enroll(id, &spec, public_key)
@@ -276,26 +269,26 @@ impl Join {
         )
     }
 
+    /// A token for a device that is a node already. The one that it joined with is not used again:
+    /// the answer to the first try may have been lost on the way.
+    async fn use_token_once(
+        &self,
+        secret: &Secret,
+        node: &NodeSpec,
+    ) -> Result<Resource<TokenSpec>, JoinError> {
+        match node.token == Some(token_name(secret)) {
+            true => self.token(secret).await,
+            false => self.use_token(secret).await,
+        }
+    }
+
     /// Takes one use of a token. Of many devices that join at once, each takes its own.
     async fn use_token(&self, secret: &Secret) -> Result<Resource<TokenSpec>, JoinError> {
-        let unknown = || {
-            refused(
-                Refusal::Token,
-                "the join token is unknown, used up or expired; make a new one with `tctl tokens add`",
-            )
-        };
         for _ in 0..RACES {
-            let found = self
-                .resources
-                .find::<TokenSpec>(&token_name(secret))
-                .await?;
-            let mut token = found.ok_or_else(unknown)?;
-            if !same(&token.spec.secret_sha256, &secret.sha256()) {
-                return Err(unknown());
-            }
+            let mut token = self.token(secret).await?;
             match token.spec.uses_left {
                 None => return Ok(token),
-                Some(0) => return Err(unknown()),
+                Some(0) => return Err(unknown_token()),
                 Some(left) => token.spec.uses_left = Some(left - 1),
             }
             match self.resources.put(&token).await {
@@ -308,6 +301,17 @@ impl Join {
             Refusal::Busy,
             "too many devices join with this token at once; try again",
         ))
+    }
+
+    /// A token, whether or not it has uses left.
+    async fn token(&self, secret: &Secret) -> Result<Resource<TokenSpec>, JoinError> {
+        let found = self
+            .resources
+            .find::<TokenSpec>(&token_name(secret))
+            .await?;
+        found
+            .filter(|token| same(&token.spec.secret_sha256, &secret.sha256()))
+            .ok_or_else(unknown_token)
     }
 
     fn enroll(
@@ -348,6 +352,13 @@ fn prove(public_key: &[u8; 32], claim: &Claim<'_>) -> Result<(), JoinError> {
     ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, public_key)
         .verify(&signed, claim.proof)
         .map_err(|_| refused(Refusal::Proof, "the proof does not fit the key"))
+}
+
+fn unknown_token() -> JoinError {
+    refused(
+        Refusal::Token,
+        "the join token is unknown, used up or expired; make a new one with `tctl tokens add`",
+    )
 }
 
 fn refused(reason: Refusal, text: impl Into<String>) -> JoinError {

@@ -14,6 +14,9 @@ pub struct NodeSpec {
     pub hostname: String,
     /// The device's bound key: Ed25519, hex.
     pub public_key: String,
+    /// Name of its join token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
     /// Labels from its join token.
     #[serde(default)]
     pub token_labels: Labels,

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use cluster::auth::Secret;
 use cluster::auth::ca::peer::NodePeer;
-use cluster::auth::join::{Claim, Enrolled, JoinError};
+use cluster::auth::join::{Claim, Enrolled, JoinError, token_name};
 use cluster::resource::lock::Target;
 use cluster::resource::node::NodeSpec;
+use cluster::resource::token::TokenSpec;
 use protocol::identity::NodeId;
 use protocol::message::control::Refusal;
 use serde_json::Value;
@@ -63,6 +65,37 @@ async fn a_device_that_joins_again_stays_the_same_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_device_whose_answer_was_lost_joins_with_the_same_single_use_token() {
+    let auth = Auth::new().await;
+    let token = auth.add_token(Some(1), Duration::from_secs(60)).await;
+    let first = Device::new();
+    let node = first.join(&auth, &token).await.unwrap();
+    let again = first.join(&auth, &token).await.unwrap();
+    assert_eq!(node.id, again.id);
+    let second = Device::new().join(&auth, &token).await;
+    assert_eq!(reason(second), Some(Refusal::Token));
+    // It is no second way in: not with another token, and not once the token or the node is gone.
+    let used = auth.add_token(Some(1), Duration::from_secs(60)).await;
+    Device::new().join(&auth, &used).await.unwrap();
+    assert_eq!(reason(first.join(&auth, &used).await), Some(Refusal::Token));
+    let name = token_name(&token);
+    auth.resources.remove::<TokenSpec>(&name).await.unwrap();
+    let again = first.join(&auth, &token).await;
+    assert_eq!(reason(again), Some(Refusal::Token));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_device_needs_a_token_with_uses_left() {
+    let auth = Auth::new().await;
+    let token = auth.add_token(Some(1), Duration::from_secs(60)).await;
+    let device = Device::new();
+    let node = device.join(&auth, &token).await.unwrap();
+    auth.remove(&node).await;
+    let again = device.join(&auth, &token).await;
+    assert_eq!(reason(again), Some(Refusal::Token));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_proof_of_another_connection_or_key_is_worth_nothing() {
     let auth = Auth::new().await;
     let token = auth.add_token(None, Duration::from_secs(60)).await;
@@ -87,6 +120,38 @@ async fn a_proof_of_another_connection_or_key_is_worth_nothing() {
                 ..
             }
         ));
+    }
+}
+
+impl Auth {
+    /// Removes a node, and leaves the record of its key.
+    async fn remove(&self, node: &Enrolled) {
+        let id = node.id.to_string();
+        self.resources.remove::<NodeSpec>(&id).await.unwrap();
+    }
+}
+
+/// A device with its key and its proof.
+struct Device {
+    public_key: [u8; 32],
+    proof: Vec<u8>,
+}
+
+impl Device {
+    fn new() -> Self {
+        let (key, public_key) = device();
+        let proof = proof(&key, &EXPORTED);
+        Self { public_key, proof }
+    }
+
+    async fn join(&self, auth: &Auth, token: &Secret) -> Result<Enrolled, JoinError> {
+        let claim = Claim {
+            proof: &self.proof,
+            exported: &EXPORTED,
+            addr: HOME,
+        };
+        let join = &auth.join;
+        join.join(token, "gateway-1", self.public_key, &claim).await
     }
 }
 

@@ -29,6 +29,19 @@ impl NodeSpec {
         self.generation_shown = generations.shown;
     }
 
+    /// The device joins again, as `fresh`.
+    pub(super) fn join_again(&mut self, fresh: &Self) {
+        self.hostname.clone_from(&fresh.hostname);
+        self.token.clone_from(&fresh.token);
+        self.token_labels.clone_from(&fresh.token_labels);
+        self.renewed_from.clone_from(&fresh.renewed_from);
+        let mut generations = self.generations();
+        generations.next();
+        self.set_generations(generations);
+        // Whoever gives a device a token vouches for it.
+        self.copy = None;
+    }
+
     /// A device shows its certificates.
     pub(super) const fn show(&mut self, generation: u32) -> Result<(), Copied> {
         let mut generations = self.generations();
@@ -123,7 +136,10 @@ impl Join {
 
     /// Finds the node a key is bound to. Keys have records of their own, since a thousand devices
     /// joining at once must not read a thousand nodes each.
-    pub(super) async fn by_key(&self, public_key: &[u8; 32]) -> Result<Option<NodeId>, JoinError> {
+    pub(super) async fn by_key(
+        &self,
+        public_key: &[u8; 32],
+    ) -> Result<Option<(NodeId, NodeSpec)>, JoinError> {
         let key = key_record(&hex::encode(public_key))?;
         let item = self.resources.backend().get(&key).await;
         let Some(item) = item.map_err(anyhow::Error::from)? else {
@@ -132,7 +148,7 @@ impl Join {
         let id = String::from_utf8_lossy(&item.value);
         // A key may outlive its node, if power failed while that was removed.
         let node = self.resources.find::<NodeSpec>(&id).await?;
-        Ok(node.and_then(|node| node.name().parse().ok()))
+        Ok(node.and_then(|node| Some((node.name().parse().ok()?, node.spec))))
     }
 
     /// Forgets which node a key (hex) was bound to.

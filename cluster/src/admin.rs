@@ -203,12 +203,13 @@ impl Admin {
     async fn node_remove(&self, target: &str) -> Result<Value, Failure> {
         let node = self.one_node(target)?;
         let resources = &self.proxy.resources;
+        let key = &node.spec.public_key;
+        self.proxy.join.forget_key(key, node.id).await?;
         resources.remove::<NodeSpec>(&node.id.to_string()).await?;
         match resources.remove::<PresenceSpec>(&node.id.to_string()).await {
             Ok(()) | Err(ResourceError::NotFound { .. }) => {}
             Err(e) => return Err(e.into()),
         }
-        self.proxy.join.forget_key(&node.spec.public_key).await?;
         self.proxy.forget_node(node.id);
         let event =
             Event::new(code::NODE_REMOVED).server(&node.id.to_string(), &node.spec.hostname);

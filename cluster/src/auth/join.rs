@@ -133,9 +133,9 @@ impl Join {
         prove(&public_key, claim)?;
         let known = self.by_key(&public_key).await?;
         let token = match &known {
-            Some((id, spec)) => {
+            Some((id, node)) => {
                 self.not_locked(*id)?;
-                self.use_token_once(token, spec).await?
+                self.use_token_once(token, node).await?
             }
             None => self.use_token(token).await?,
         };
@@ -150,14 +150,7 @@ impl Join {
             copy: None,
             joined: OffsetDateTime::now_utc(),
         };
-        let (id, spec) = match known {
-            Some((id, _)) => (id, self.change(id, |spec| spec.join_again(&fresh)).await?),
-            None => {
-                let id = NodeId(rand::random());
-                self.register(id, &fresh).await?;
-                (id, fresh)
-            }
-        };
+        let (id, spec) = self.settle(fresh).await?;
         self.enroll(id, &spec, public_key)
     }
 

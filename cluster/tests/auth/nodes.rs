@@ -96,6 +96,48 @@ async fn a_removed_device_needs_a_token_with_uses_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_many_joins_with_one_key_at_once_one_makes_the_node() {
+    let auth = Auth::new().await;
+    let token = auth.add_token(None, Duration::from_secs(60)).await;
+    let device = Device::new();
+    let joins = (0..20).map(|_| device.join(&auth, &token));
+    let nodes = futures::future::try_join_all(joins).await.unwrap();
+    let all = auth.resources.list::<NodeSpec>().await.unwrap();
+    let [node] = all.as_slice() else {
+        panic!("{all:?}");
+    };
+    assert!(nodes.iter().all(|n| n.id.to_string() == node.name()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_forgotten_for_the_node_alone_that_is_removed() {
+    let auth = Auth::new().await;
+    let token = auth.add_token(None, Duration::from_secs(60)).await;
+    let device = Device::new();
+    let node = device.join(&auth, &token).await.unwrap();
+    let key = hex::encode(device.public_key);
+    let forget = |id| auth.join.forget_key(&key, id);
+    forget(NodeId([1; 16])).await.unwrap();
+    assert_eq!(device.join(&auth, &token).await.unwrap().id, node.id);
+    forget(node.id).await.unwrap();
+    assert_ne!(device.join(&auth, &token).await.unwrap().id, node.id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_without_a_node_is_no_way_around_the_token_and_joins_with_one() {
+    let auth = Auth::new().await;
+    let token = auth.add_token(Some(2), Duration::from_secs(60)).await;
+    let device = Device::new();
+    let node = device.join(&auth, &token).await.unwrap();
+    // Power failed before the key was forgotten, or after it was bound.
+    auth.remove(&node).await;
+    device.join(&auth, &token).await.unwrap();
+    auth.remove(&node).await;
+    let again = device.join(&auth, &token).await;
+    assert_eq!(reason(again), Some(Refusal::Token));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_proof_of_another_connection_or_key_is_worth_nothing() {
     let auth = Auth::new().await;
     let token = auth.add_token(None, Duration::from_secs(60)).await;

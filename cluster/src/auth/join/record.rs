@@ -1,5 +1,6 @@
 //! A node's record in the store, and that of its key.
 
+use anyhow::Context;
 use protocol::identity::NodeId;
 use protocol::message::control::Refusal;
 use time::OffsetDateTime;
@@ -8,7 +9,7 @@ use super::{Join, JoinError, RACES, refused};
 use crate::auth::generation::{Copied, Generations};
 use crate::resource::node::{Copy, NodeSpec};
 use crate::resource::{Resource, ResourceError};
-use crate::store::{Key, StoreError};
+use crate::store::{Item, Key, StoreError};
 
 /// A copy that comes again and again is noted no more often than this.
 const NOTE_AGAIN: time::Duration = time::Duration::hours(1);
@@ -121,17 +122,61 @@ impl Join {
         self.change(id, note).await.map(drop)
     }
 
-    /// Writes a new node.
-    pub(super) async fn register(&self, id: NodeId, spec: &NodeSpec) -> Result<(), JoinError> {
-        let id = id.to_string();
-        let key = key_record(&spec.public_key)?;
-        let bytes = id.clone().into_bytes();
-        let bound = self.resources.backend().put(&key, bytes, None).await;
-        bound.map_err(|e| JoinError::Internal(e.into()))?;
-        self.resources
-            .create(&Resource::new(id, spec.clone()))
-            .await?;
-        Ok(())
+    /// Makes a device a node, or lets the node join again that has its key. Of several devices that
+    /// come with one key at once, one makes the node: its key's record says which, and is there first.
+    pub(super) async fn settle(&self, fresh: NodeSpec) -> Result<(NodeId, NodeSpec), JoinError> {
+        for _ in 0..RACES {
+            let id = self.bind(&fresh.public_key).await?;
+            self.not_locked(id)?;
+            let name = id.to_string();
+            if self.resources.find::<NodeSpec>(&name).await?.is_some() {
+                let spec = self.change(id, |spec| spec.join_again(&fresh)).await?;
+                return Ok((id, spec));
+            }
+            let node = Resource::new(name.as_str(), fresh.clone());
+            match self.resources.create(&node).await {
+                Ok(_) => {}
+                Err(ResourceError::Exists { .. }) => continue,
+                Err(e) => return Err(e.into()),
+            }
+            if self.bound(&fresh.public_key).await? == Some(id) {
+                return Ok((id, fresh));
+            }
+            // Whoever removed the node meanwhile has not seen this one.
+            match self.resources.remove::<NodeSpec>(&name).await {
+                Ok(()) | Err(ResourceError::NotFound { .. }) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Err(refused(
+            Refusal::Busy,
+            "too many devices join with this key at once; try again",
+        ))
+    }
+
+    /// The node that a key (hex) is bound to, of a new id if it was not.
+    async fn bind(&self, public_key: &str) -> Result<NodeId, JoinError> {
+        loop {
+            if let Some(id) = self.bound(public_key).await? {
+                return Ok(id);
+            }
+            let id = NodeId(rand::random());
+            let key = key_record(public_key)?;
+            let bytes = id.to_string().into_bytes();
+            match self.resources.backend().create(&key, bytes, None).await {
+                Ok(_) => return Ok(id),
+                Err(StoreError::Exists { .. }) => {}
+                Err(e) => return Err(JoinError::Internal(e.into())),
+            }
+        }
+    }
+
+    /// The id that a key (hex) is bound to, be there such a node or not.
+    async fn bound(&self, public_key: &str) -> Result<Option<NodeId>, JoinError> {
+        let key = key_record(public_key)?;
+        let item = self.resources.backend().get(&key).await;
+        let item = item.map_err(anyhow::Error::from)?;
+        Ok(item.map(|item| bound_to(&item)).transpose()?)
     }
 
     /// Finds the node a key is bound to. Keys have records of their own, since a thousand devices
@@ -140,28 +185,38 @@ impl Join {
         &self,
         public_key: &[u8; 32],
     ) -> Result<Option<(NodeId, NodeSpec)>, JoinError> {
-        let key = key_record(&hex::encode(public_key))?;
-        let item = self.resources.backend().get(&key).await;
-        let Some(item) = item.map_err(anyhow::Error::from)? else {
+        let Some(id) = self.bound(&hex::encode(public_key)).await? else {
             return Ok(None);
         };
-        let id = String::from_utf8_lossy(&item.value);
-        // A key may outlive its node, if power failed while that was removed.
-        let node = self.resources.find::<NodeSpec>(&id).await?;
-        Ok(node.and_then(|node| Some((node.name().parse().ok()?, node.spec))))
+        // A key may have no node yet, or no more, if power failed in between.
+        let node = self.resources.find::<NodeSpec>(&id.to_string()).await?;
+        Ok(node.map(|node| (id, node.spec)))
     }
 
-    /// Forgets which node a key (hex) was bound to.
+    /// Forgets that a key (hex) is bound to a node. That comes before the node is removed: a device
+    /// that joins meanwhile is another node then.
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn forget_key(&self, public_key: &str) -> anyhow::Result<()> {
+    pub async fn forget_key(&self, public_key: &str, id: NodeId) -> anyhow::Result<()> {
         let key = Key::new(&["node_keys", public_key])?;
-        match self.resources.backend().delete(&key, None).await {
-            Ok(_) | Err(StoreError::NotFound { .. }) => Ok(()),
+        let backend = self.resources.backend();
+        let Some(item) = backend.get(&key).await? else {
+            return Ok(());
+        };
+        if bound_to(&item)? != id {
+            return Ok(());
+        }
+        match backend.delete(&key, Some(item.revision)).await {
+            Ok(()) | Err(StoreError::NotFound { .. } | StoreError::Conflict { .. }) => Ok(()),
             Err(e) => Err(e.into()),
         }
     }
+}
+
+fn bound_to(item: &Item) -> anyhow::Result<NodeId> {
+    let id = String::from_utf8_lossy(&item.value).parse::<NodeId>();
+    id.with_context(|| format!("{} names no node", item.key))
 }
 
 fn key_record(public_key: &str) -> Result<Key, JoinError> {

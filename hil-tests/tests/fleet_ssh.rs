@@ -268,6 +268,38 @@ fn sessions_end_when_their_user_or_node_is_removed() {
 }
 
 #[test]
+fn a_session_ends_when_its_user_is_gone_by_whatever_way() {
+    let (_dir, cluster) = Cluster::temporary().unwrap();
+    cluster.add_user("operator", "access", &me()).unwrap();
+    let _agent = cluster.agent("gateway-1", "", None).unwrap();
+    let operator = cluster.logged_in("operator").unwrap();
+    let log = operator.home.join("session.log");
+    let target = format!("{}@gateway-1", me());
+    let mut tsh = operator.command().unwrap();
+    tsh.args(["ssh", &target, "echo started; sleep 600"]);
+    let mut session = Daemon::start(&mut tsh, &log).unwrap();
+    let started = || session_log(&log).contains("started").then_some(());
+    session.wait_until("the session", READY, started).unwrap();
+    // No command removes it: its time is over.
+    let user = format!(
+        "kind: user\nversion: v1\nmetadata: {{name: operator, expires: '2020-01-01T00:00:00Z'}}\n\
+         spec: {{roles: [access], traits: {{logins: ['{}']}}}}\n",
+        me()
+    );
+    let written = cluster.tctl_with(&["create", "--force", "-f", "-"], user.as_bytes());
+    written.unwrap().ok().unwrap();
+    let ended = session.wait_until("its end", READY, || None::<()>);
+    assert!(
+        format!("{:?}", ended.unwrap_err()).contains("ended"),
+        "the session goes on"
+    );
+}
+
+fn session_log(log: &Path) -> String {
+    std::fs::read_to_string(log).unwrap()
+}
+
+#[test]
 fn labels_from_a_command_and_the_token_show_up() {
     let (dir, cluster) = Cluster::temporary().unwrap();
     cluster.add_user("operator", "access", &me()).unwrap();

@@ -258,3 +258,31 @@ fn a_removed_user_is_refused_with_a_certificate_that_is_still_good() {
     done.refused(247, sentence).unwrap();
     cluster.audited("T1006W", sentence).unwrap();
 }
+
+#[test]
+fn a_certificate_of_a_removed_user_is_no_good_for_the_next_one_of_that_name() {
+    let (_dir, cluster) = Cluster::temporary().unwrap();
+    cluster.add_user("operator", "access", &me()).unwrap();
+    let _agent = cluster.agent("gateway-1", "", None).unwrap();
+    let operator = cluster.logged_in("operator").unwrap();
+    let removed = cluster.tctl(&["users", "rm", "operator"]).unwrap();
+    removed.ok().unwrap();
+    cluster.add_user("operator", "access", &me()).unwrap();
+    let target = format!("{}@gateway-1", me());
+    let sentence = "the user operator was made anew since your certificate was issued";
+    let done = operator.tsh(&["ssh", &target, "true"]).unwrap();
+    done.refused(251, sentence).unwrap();
+    cluster.audited("T1006W", sentence).unwrap();
+    let listed = operator.tsh(&["ls"]).unwrap();
+    listed.refused(249, "made anew").unwrap();
+    operator.login(&cluster, PASSWORD).unwrap().ok().unwrap();
+    let done = operator.tsh(&["ssh", &target, "echo here"]).unwrap();
+    assert_eq!(done.stdout, "here\n", "{done:?}");
+    // Written anew by hand, it is the same person.
+    let role = format!("roles: [access], traits: {{logins: ['{}']}}", me());
+    let user = format!("kind: user\nversion: v1\nmetadata: {{name: operator}}\nspec: {{{role}}}\n");
+    let written = cluster.tctl_with(&["create", "--force", "-f", "-"], user.as_bytes());
+    written.unwrap().ok().unwrap();
+    let done = operator.tsh(&["ssh", &target, "echo here"]).unwrap();
+    assert_eq!(done.stdout, "here\n", "{done:?}");
+}

@@ -39,7 +39,14 @@ impl Admin {
             .to_owned();
         let name = match kind.as_str() {
             "role" => write::<RoleSpec>(resources, resource, force).await?,
-            "user" => write::<UserSpec>(resources, resource, force).await?,
+            "user" => {
+                let known = match force {
+                    true => known_user(resources, &resource).await?,
+                    false => None,
+                };
+                let id = known.unwrap_or_else(UserSpec::new_id);
+                write_with::<UserSpec>(resources, resource, force, |spec| spec.id = id).await?
+            }
             "lock" => {
                 let name = write::<LockSpec>(resources, resource, force).await?;
                 self.lock_written(&resources.get(&name).await?).await;
@@ -87,13 +94,30 @@ async fn read<S: Spec>(resources: &Resources, name: Option<&str>) -> Result<Valu
     serde_json::to_value(found).map_err(|e| anyhow::Error::from(e).into())
 }
 
+/// The id of the user that is to be written anew: it is the same person, and keeps certificates.
+async fn known_user(resources: &Resources, value: &Value) -> Result<Option<u64>, Failure> {
+    let name = value.pointer("/metadata/name").and_then(Value::as_str);
+    let known = resources.find::<UserSpec>(name.unwrap_or_default()).await?;
+    Ok(known.map(|user| user.spec.id))
+}
+
 async fn write<S: Spec>(
     resources: &Resources,
     value: Value,
     force: bool,
 ) -> Result<String, Failure> {
-    let resource: Resource<S> =
+    write_with::<S>(resources, value, force, |_| {}).await
+}
+
+async fn write_with<S: Spec>(
+    resources: &Resources,
+    value: Value,
+    force: bool,
+    set: impl FnOnce(&mut S),
+) -> Result<String, Failure> {
+    let mut resource: Resource<S> =
         serde_json::from_value(value).map_err(|e| invalid(format!("{}: {e}", S::KIND)))?;
+    set(&mut resource.spec);
     match force {
         true => resources.put(&resource).await?,
         false => resources.create(&resource).await?,

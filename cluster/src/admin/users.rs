@@ -25,6 +25,7 @@ impl Admin {
         let user = Resource::new(
             add.name,
             UserSpec {
+                id: UserSpec::new_id(),
                 roles: add.roles,
                 traits,
             },

@@ -70,6 +70,8 @@ pub struct Issued {
 pub struct UserSubject<'a> {
     /// The Tether user.
     pub name: &'a str,
+    /// Which of those who have had this name.
+    pub id: u64,
     /// Logins; must not be empty, since OpenSSH takes an empty list for "all".
     pub principals: &'a [String],
     /// Names of the user's roles.
@@ -133,6 +135,7 @@ impl Authorities {
         // start guards against nothing, as the CA does not issue for the future.
         let mut builder = ssh_builder(subject.public_key, 0, seconds(not_after)?)?;
         builder.cert_type(CertType::User)?.key_id(subject.name)?;
+        builder.serial(subject.id)?;
         for principal in subject.principals {
             builder.valid_principal(principal.as_str())?;
         }
@@ -148,6 +151,7 @@ impl Authorities {
         let user = Subject::User(subject.name);
         let mut params = self.params(subject.name, user, not_before, not_after)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.serial_number = Some(serial::of_user(subject.id).into());
         let x509 = self.user.sign(&params, subject.public_key)?;
         Ok(Issued {
             ssh,

@@ -196,6 +196,7 @@ impl Login {
         }
         let subject = UserSubject {
             name: user.name(),
+            id: user.spec.id,
             principals: &logins,
             roles: &user.spec.roles,
             public_key: attempt.public_key,

@@ -20,12 +20,14 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::Proxy;
+use super::dial::made_anew;
 use super::directory::Node;
 use crate::audit::rfc3339;
 use crate::auth::Secret;
 use crate::auth::access::{Decision, decide};
 use crate::auth::ca::peer::{Peer, UserPeer};
 use crate::auth::login::{Attempt, LoggedIn, LoginError, roles_of};
+use crate::resource::Resource;
 use crate::resource::labels::Labels;
 use crate::resource::user::UserSpec;
 use crate::tunnel::serve::TRUST_SERIAL;
@@ -250,36 +252,34 @@ async fn nodes(State(proxy): State<Proxy>, Extension(remote): Extension<Remote>)
     if let Some(text) = proxy.user_locked(&peer.name) {
         return failure(StatusCode::FORBIDDEN, "locked", &text);
     }
-    match visible(&proxy, &peer).await {
-        Ok(Some(nodes)) => {
-            let nodes: Vec<_> = nodes.iter().map(view).collect();
-            Json(json!({ "nodes": nodes })).into_response()
+    match proxy.resources.find::<UserSpec>(&peer.name).await {
+        Ok(Some(user)) if !peer.is(&user) => {
+            let text = made_anew(&peer.name);
+            failure(StatusCode::UNAUTHORIZED, "unauthenticated", &text)
         }
+        Ok(Some(user)) => match visible(&proxy, &user).await {
+            Ok(nodes) => {
+                let nodes: Vec<_> = nodes.iter().map(view).collect();
+                Json(json!({ "nodes": nodes })).into_response()
+            }
+            Err(error) => login_failure(&LoginError::Internal(error)),
+        },
         Ok(None) => {
             let text = format!("the user {} no longer exists", peer.name);
             failure(StatusCode::FORBIDDEN, "denied", &text)
         }
-        Err(error) => login_failure(&LoginError::Internal(error)),
+        Err(error) => login_failure(&LoginError::Internal(error.into())),
     }
 }
 
-async fn visible(proxy: &Proxy, peer: &UserPeer) -> anyhow::Result<Option<Vec<Node>>> {
-    let Some(user) = proxy.resources.find::<UserSpec>(&peer.name).await? else {
-        return Ok(None);
-    };
-    let roles = roles_of(&proxy.resources, &user).await?;
+async fn visible(proxy: &Proxy, user: &Resource<UserSpec>) -> anyhow::Result<Vec<Node>> {
+    let roles = roles_of(&proxy.resources, user).await?;
     let reachable = |node: &Node| {
         let decision = decide(&roles, &user.spec.traits, &node.labels(), None);
         matches!(decision, Decision::Allowed { .. })
     };
-    Ok(Some(
-        proxy
-            .directory
-            .all()
-            .into_iter()
-            .filter(reachable)
-            .collect(),
-    ))
+    let all = proxy.directory.all().into_iter();
+    Ok(all.filter(reachable).collect())
 }
 
 fn view(node: &Node) -> NodeView {

@@ -139,6 +139,9 @@ impl Proxy {
                 format!("the user {} no longer exists", user.name),
             )
         })?;
+        if !user.is(&resource) {
+            return Err(refused(DialRefusal::Denied, made_anew(&user.name)));
+        }
         let roles = roles_of(&self.resources, &resource)
             .await
             .map_err(internal)?;
@@ -149,7 +152,7 @@ impl Proxy {
             let text = lock.spec.locked(&node.spec.hostname);
             return Err(refused(DialRefusal::Locked, text));
         }
-        let session = self.sessions.enter(&user.name, node.id);
+        let session = self.sessions.enter(user, node.id);
         let addr = format!("{} {}", caller.addr.ip(), caller.addr.port());
         let header = header(caller, &addr, &session, &logins, idle).map_err(internal)?;
         let (stream, open) = self.open(&node, &header).await?;
@@ -230,6 +233,11 @@ impl Dialled {
             .field("login", self.login.clone().unwrap_or_default())
             .field("addr.remote", self.caller.addr.to_string())
     }
+}
+
+/// What somebody is told whose certificate was issued to an earlier user of the same name.
+pub(super) fn made_anew(name: &str) -> String {
+    format!("the user {name} was made anew since your certificate was issued; run `tsh login`")
 }
 
 fn permitted(

@@ -1,8 +1,8 @@
 //! What was allowed when it began, and is not any more: it ends within seconds.
 //!
 //! A lock ends sessions and links as soon as this process hears of it. Now and then all that is open
-//! is looked at as well: for what began in the moment in which the rules changed, and for nodes that
-//! another process has removed.
+//! is looked at as well: for what began in the moment in which the rules changed, and for nodes and
+//! users that another process has removed.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use protocol::identity::NodeId;
 use time::OffsetDateTime;
 
 use super::Proxy;
+use crate::resource::user::UserSpec;
 
 /// How often everything is looked at: it costs a millisecond for 10,000 links.
 const LOOK: Duration = Duration::from_secs(5);
@@ -27,6 +28,7 @@ impl Proxy {
             }
             self.end_locked();
             self.end_removed().await;
+            self.end_removed_users().await;
         }
     }
 
@@ -51,7 +53,18 @@ impl Proxy {
             }
         }
         self.sessions
-            .end_where(|user, node| shut_out(node) || locks.of_user(user, now).is_some());
+            .end_where(|(user, _), node| shut_out(node) || locks.of_user(user, now).is_some());
+    }
+
+    async fn end_removed_users(&self) {
+        for (name, id) in self.sessions.holders() {
+            let stored = self.resources.find::<UserSpec>(&name).await;
+            // A store that fails proves nothing.
+            if stored.is_ok_and(|user| user.is_none_or(|user| user.spec.id != id)) {
+                self.sessions
+                    .end_where(|holder, _| (&holder.0, holder.1) == (&name, id));
+            }
+        }
     }
 
     async fn end_removed(&self) {

@@ -1,16 +1,21 @@
 //! Open sessions, so that removing a user or a node ends theirs within seconds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use protocol::identity::NodeId;
 use tokio::sync::Notify;
 
+use crate::auth::ca::peer::UserPeer;
+
 /// Names a session in the audit log.
 pub type SessionId = [u8; 16];
 
+/// Whose a session is: a user's name, and which of those who have had it.
+pub type Holder = (String, u64);
+
 struct Open {
-    user: String,
+    holder: Holder,
     node: NodeId,
     end: Arc<Notify>,
 }
@@ -34,11 +39,11 @@ pub struct Guard {
 impl Sessions {
     /// Puts a session on the list.
     #[must_use]
-    pub fn enter(&self, user: &str, node: NodeId) -> Guard {
+    pub fn enter(&self, user: &UserPeer, node: NodeId) -> Guard {
         let id = rand::random();
         let end = Arc::new(Notify::new());
         let open = Open {
-            user: user.to_owned(),
+            holder: (user.name.clone(), user.id),
             node,
             end: Arc::clone(&end),
         };
@@ -52,15 +57,21 @@ impl Sessions {
 
     /// Ends all sessions of a user.
     pub fn end_user(&self, user: &str) {
-        self.end_where(|of, _| of == user);
+        self.end_where(|(of, _), _| of == user);
     }
 
-    /// Ends all sessions whose user and node are of a kind.
-    pub fn end_where(&self, of_kind: impl Fn(&str, NodeId) -> bool) {
+    /// Ends all sessions whose holder and node are of a kind.
+    pub fn end_where(&self, of_kind: impl Fn(&Holder, NodeId) -> bool) {
         self.lock()
             .values()
-            .filter(|s| of_kind(&s.user, s.node))
+            .filter(|s| of_kind(&s.holder, s.node))
             .for_each(|s| s.end.notify_one());
+    }
+
+    /// Everybody who has one.
+    #[must_use]
+    pub fn holders(&self) -> HashSet<Holder> {
+        self.lock().values().map(|s| s.holder.clone()).collect()
     }
 
     /// How many there are.
@@ -95,18 +106,30 @@ impl Drop for Guard {
 
 #[cfg(test)]
 mod tests {
+    use protocol::identity::Fingerprint;
+    use time::OffsetDateTime;
+
     use super::*;
+
+    fn user(name: &str) -> UserPeer {
+        UserPeer {
+            name: name.into(),
+            id: 7,
+            fingerprint: Fingerprint([0; 32]),
+            not_after: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
 
     #[tokio::test]
     async fn ending_a_user_ends_their_sessions_and_no_others() {
         let sessions = Sessions::default();
-        let ann = sessions.enter("ann", NodeId([1; 16]));
-        let bob = sessions.enter("bob", NodeId([1; 16]));
+        let ann = sessions.enter(&user("ann"), NodeId([1; 16]));
+        let bob = sessions.enter(&user("bob"), NodeId([1; 16]));
         sessions.end_user("ann");
         ann.ended().await;
         assert!(futures::FutureExt::now_or_never(bob.ended()).is_none());
         drop(ann);
-        assert_eq!(sessions.len(), 1);
+        assert_eq!(sessions.holders(), HashSet::from([("bob".into(), 7)]));
         sessions.end_where(|_, node| node == NodeId([1; 16]));
         bob.ended().await;
     }

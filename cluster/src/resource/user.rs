@@ -9,6 +9,10 @@ use super::Spec;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserSpec {
+    /// Tells this person from an earlier one of the same name: certificates are for one of them.
+    /// Zero if a cluster made the user that knew no such ids.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub id: u64,
     /// Names of roles.
     #[serde(default)]
     pub roles: Vec<String>,
@@ -24,6 +28,22 @@ pub struct Traits {
     /// OS users that `{{internal.logins}}` stands for.
     #[serde(default)]
     pub logins: Vec<String>,
+}
+
+impl UserSpec {
+    /// An id for somebody new.
+    #[must_use]
+    pub fn new_id() -> u64 {
+        rand::random_range(1..=u64::MAX)
+    }
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_zero(id: &u64) -> bool {
+    *id == 0
 }
 
 impl Spec for UserSpec {

@@ -77,6 +77,7 @@ impl Auth {
         let user = Resource::new(
             name,
             UserSpec {
+                id: UserSpec::new_id(),
                 roles: vec!["access".into()],
                 traits,
             },
@@ -189,6 +190,7 @@ async fn a_certificate_names_its_subject_and_nobody_else() {
     );
     let mut subject = UserSubject {
         name: "ann",
+        id: 77,
         principals: &["root".to_owned()],
         roles: &[],
         public_key,
@@ -196,7 +198,7 @@ async fn a_certificate_names_its_subject_and_nobody_else() {
     };
     let user = authorities.issue_user(&subject).unwrap();
     assert!(
-        matches!(identify(authorities, &user.x509).unwrap(), Peer::User(peer) if peer.name == "ann")
+        matches!(identify(authorities, &user.x509).unwrap(), Peer::User(peer) if (peer.name.as_str(), peer.id) == ("ann", 77))
     );
     subject.principals = &[];
     assert!(

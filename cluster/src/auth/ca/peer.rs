@@ -9,6 +9,8 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{Authorities, ssh_key};
+use crate::resource::Resource;
+use crate::resource::user::UserSpec;
 
 /// Somebody with a certificate of this cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,10 +37,20 @@ pub struct NodePeer {
 pub struct UserPeer {
     /// The Tether user.
     pub name: String,
+    /// Which of those who have had this name; zero if the certificate does not tell.
+    pub id: u64,
     /// Fingerprint of the key that both forms of the certificate share.
     pub fingerprint: Fingerprint,
     /// End of the certificate's validity.
     pub not_after: OffsetDateTime,
+}
+
+impl UserPeer {
+    /// Whether the certificate was issued to this user, and not to an earlier one of the same name.
+    #[must_use]
+    pub fn is(&self, user: &Resource<UserSpec>) -> bool {
+        self.name == user.name() && self.id == user.spec.id
+    }
 }
 
 /// Reads a leaf certificate that was verified against either CA.
@@ -83,8 +95,10 @@ pub fn identify(authorities: &Authorities, leaf: &[u8]) -> Result<Peer> {
             );
             let not_after = certificate.validity().not_after.to_datetime();
             let fingerprint = fingerprint(&ssh_key(public_key));
+            let id = super::serial::user(certificate.raw_serial());
             Ok(Peer::User(UserPeer {
                 name: name.to_owned(),
+                id: id.unwrap_or(0),
                 fingerprint,
                 not_after,
             }))

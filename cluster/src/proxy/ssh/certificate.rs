@@ -31,6 +31,7 @@ pub(super) fn user(authorities: &Authorities, certificate: &Certificate) -> Resu
     let not_after = i64::try_from(certificate.valid_before())?;
     Ok(UserPeer {
         name: certificate.key_id().to_owned(),
+        id: certificate.serial(),
         fingerprint: fingerprint(&certificate.public_key().clone().into()),
         not_after: OffsetDateTime::from_unix_timestamp(not_after)?,
     })
@@ -126,6 +127,7 @@ mod tests {
 
         let subject = UserSubject {
             name: &name,
+            id: 77,
             principals: &["root".into()],
             roles: &[],
             public_key,
@@ -133,7 +135,8 @@ mod tests {
         };
         let person = ours.issue_user(&subject).unwrap().ssh;
         assert!(node(&ours, &person, &name).is_err());
-        assert_eq!(user(&ours, &person).unwrap().name, name);
+        let peer = user(&ours, &person).unwrap();
+        assert_eq!((peer.name, peer.id), (name, 77));
         assert!(user(&theirs, &person).is_err());
     }
 }

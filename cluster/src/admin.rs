@@ -18,7 +18,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::audit::{Event, code, rfc3339};
-use crate::auth::ca::Authorities;
+use crate::auth::ca::record::Authority;
 use crate::proxy::Proxy;
 use crate::proxy::api::pem;
 use crate::proxy::directory::Node;
@@ -151,7 +151,7 @@ impl Admin {
             Request::Get { kind, name } => self.get(&kind, name.as_deref()).await,
             Request::Create { resource, force } => self.create(resource, force).await,
             Request::Remove { kind, name } => self.remove(&kind, &name).await,
-            Request::AuthExport => Ok(export(&self.proxy.authorities)?),
+            Request::AuthExport => Ok(self.export()?),
             Request::AuditList { limit } => Ok(self
                 .proxy
                 .audit
@@ -174,6 +174,25 @@ impl Admin {
             "nodes_online": nodes.iter().filter(|n| n.live.is_some()).count(),
             "sessions": proxy.sessions.len(),
             "users": proxy.resources.list::<crate::resource::user::UserSpec>().await?.len(),
+        }))
+    }
+
+    fn export(&self) -> Result<Value> {
+        let authorities = &self.proxy.authorities;
+        let ssh = |authority: &Authority| authority.ssh.public_key().to_openssh();
+        let form = |authority: &Authority| {
+            anyhow::Ok(json!({
+                "ssh": ssh(authority)?,
+                "x509": pem(&authority.certificate),
+            }))
+        };
+        let ca = ssh(&authorities.host)?;
+        Ok(json!({
+            "cluster": authorities.cluster,
+            "ca_pin": authorities.pin().to_string(),
+            "known_hosts": known_hosts(&ca, &authorities.cluster, &self.public_addr),
+            "host": form(&authorities.host)?,
+            "user": form(&authorities.user)?,
         }))
     }
 
@@ -234,17 +253,37 @@ fn node_row(node: &Node) -> Value {
     })
 }
 
-fn export(authorities: &Authorities) -> Result<Value> {
-    let form = |authority: &crate::auth::ca::record::Authority| {
-        anyhow::Ok(json!({
-            "ssh": authority.ssh.public_key().to_openssh()?,
-            "x509": pem(&authority.certificate),
-        }))
-    };
-    Ok(json!({
-        "cluster": authorities.cluster,
-        "ca_pin": authorities.pin().to_string(),
-        "host": form(&authorities.host)?,
-        "user": form(&authorities.user)?,
-    }))
+/// Lines for OpenSSH: for which hosts the host CA may vouch. That is the cluster, nodes by their full
+/// names, and names without a dot, as people call nodes; but no host elsewhere, whatever a device
+/// calls itself.
+fn known_hosts(ca: &str, cluster: &str, public_addr: &str) -> String {
+    let host = public_addr
+        .rsplit_once(':')
+        .map_or(public_addr, |(host, _)| host);
+    let host = host.trim_matches(['[', ']']);
+    let port = public_addr.rsplit(':').next().unwrap_or_default();
+    let proxy = format!("{host},[{host}]:{port}");
+    format!(
+        "@cert-authority *.{cluster},{cluster},{proxy} {ca}\n\
+         @cert-authority *,!*.* {ca}\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_ca_vouches_for_the_cluster_and_names_without_a_dot() {
+        let lines = known_hosts("ssh-ed25519 AAAA", "lab", "gw.example.net:3080");
+        let mut lines = lines.lines();
+        let cluster = "*.lab,lab,gw.example.net,[gw.example.net]:3080";
+        let line = |hosts: &str| format!("@cert-authority {hosts} ssh-ed25519 AAAA");
+        assert_eq!(lines.next().unwrap(), line(cluster));
+        assert_eq!(lines.next().unwrap(), line("*,!*.*"));
+        assert_eq!(lines.next(), None);
+        let six = known_hosts("ssh-ed25519 AAAA", "lab", "[2001:db8::1]:3080");
+        let hosts = " *.lab,lab,2001:db8::1,[2001:db8::1]:3080 ";
+        assert!(six.contains(hosts), "{six}");
+    }
 }

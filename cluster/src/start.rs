@@ -80,7 +80,7 @@ impl Cluster {
             Arc::new(Sqlite::open(&dir.join("tether.db"), Options::default())?);
         let audit = Audit::open(&dir.join("audit.db"))?;
         let authorities = Arc::new(authorities(&store, config).await?);
-        let proxy = assemble(store, audit, Arc::clone(&authorities)).await?;
+        let proxy = assemble(store, audit, Arc::clone(&authorities), &config.public_host).await?;
         let chain = config
             .public_certificate
             .as_ref()
@@ -180,6 +180,7 @@ async fn assemble(
     store: Arc<dyn Backend>,
     audit: Audit,
     authorities: Arc<Authorities>,
+    public_host: &str,
 ) -> Result<Proxy> {
     let resources = Resources::new(Arc::clone(&store));
     for preset in role::presets() {
@@ -199,6 +200,7 @@ async fn assemble(
     };
     let join = Join {
         authorities: Arc::clone(&authorities),
+        public_host: public_host.into(),
         resources: resources.clone(),
         nodes: nodes.clone(),
         locks: locks.clone(),

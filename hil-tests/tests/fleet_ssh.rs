@@ -187,8 +187,20 @@ fn openssh_alone_jumps_with_the_certificates_in_ssh_agent() {
         let target = format!("{}@{node}", me());
         run(ssh.args([&target, command]), b"").unwrap()
     };
-    let done = ssh("gateway-1", "echo jumped");
-    assert_eq!(done.stdout, "jumped\n", "{}", done.stderr);
+    for name in ["gateway-1", "gateway-1.lab"] {
+        let done = ssh(name, "echo jumped");
+        assert_eq!(done.stdout, "jumped\n", "{}", done.stderr);
+    }
+    // Whatever a device calls itself, it is nobody elsewhere.
+    let vouched_for = |host: &str| {
+        let mut find = operator.program(Path::new("ssh-keygen"));
+        find.args(["-F", host, "-f"]).arg(&known_hosts);
+        !run(&mut find, b"").unwrap().stdout.is_empty()
+    };
+    assert!(vouched_for("gateway-1.lab") && vouched_for("gateway-1"));
+    for host in ["git.example.com", "192.0.2.7", "[git.example.com]:2222"] {
+        assert!(!vouched_for(host), "{host}");
+    }
     let nowhere = ssh("nowhere", "true");
     nowhere
         .refused(255, "there is no node \"nowhere\"")

@@ -128,6 +128,40 @@ fn unknown_offline_and_ambiguous_nodes_are_told_apart() {
 }
 
 #[test]
+fn a_device_that_takes_a_name_shuts_nobody_out_who_cannot_reach_it() {
+    let (_dir, cluster) = Cluster::temporary().unwrap();
+    let me = me();
+    let lab_only = format!(
+        "kind: role\nversion: v1\nmetadata: {{name: lab-only}}\nspec:\n  allow: {{logins: ['{me}'], node_labels: {{env: lab}}}}\n"
+    );
+    cluster.create(&lab_only).unwrap();
+    cluster.add_user("ann", "lab-only", &me).unwrap();
+    let _agent = cluster.agent("gateway-1", "env=lab", None).unwrap();
+    let pin = cluster.ca_pin().unwrap();
+    for (number, env) in ["prod", "stage"].into_iter().enumerate() {
+        let labels = format!("env={env}");
+        let token = cluster.tctl_json(&["tokens", "add", "--labels", &labels]);
+        let secret = text(&token.unwrap(), "token");
+        let device = cluster.device(&format!("other-{number}"), None).unwrap();
+        let name = |name| ["--node-name", name];
+        let taken = device.join(&cluster, &secret, &pin, &name("lab")).unwrap();
+        let sentence = "node name \"lab\" is the cluster's own; choose another one";
+        taken.refused(3, sentence).unwrap();
+        let joined = device.join(&cluster, &secret, &pin, &name("gateway-1"));
+        joined.unwrap().ok().unwrap();
+    }
+    let ann = cluster.logged_in("ann").unwrap();
+    let target = format!("{me}@gateway-1");
+    let done = ann.tsh(&["ssh", &target, "echo here"]).unwrap();
+    assert_eq!(done.stdout, "here\n", "{done:?}");
+    let removed = cluster.tctl(&["users", "update", "ann", "--set-roles", "auditor"]);
+    removed.unwrap().ok().unwrap();
+    let done = ann.tsh(&["ssh", &target, "true"]).unwrap();
+    let sentence = "your roles do not allow you to reach gateway-1";
+    done.refused(251, sentence).unwrap();
+}
+
+#[test]
 fn an_expired_certificate_opens_nothing_not_even_on_an_open_connection() {
     let (dir, cluster) = Cluster::with_clock("+0").unwrap();
     cluster.add_user("operator", "access", &me()).unwrap();

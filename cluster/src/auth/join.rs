@@ -22,7 +22,7 @@ use super::locks::Locks;
 use super::login::same;
 use super::nodes::Nodes;
 use crate::audit::{Audit, Event, code};
-use crate::resource::node::{NodeSpec, check_hostname};
+use crate::resource::node::{NodeSpec, check_hostname, check_not_taken};
 use crate::resource::token::TokenSpec;
 use crate::resource::{Resource, ResourceError, Resources};
 
@@ -36,6 +36,8 @@ const RACES: usize = 64;
 pub struct Join {
     /// Keys to sign with.
     pub authorities: Arc<Authorities>,
+    /// The proxy's own name.
+    pub public_host: Arc<str>,
     /// Tokens and nodes.
     pub resources: Resources,
     /// All nodes, in memory.
@@ -129,7 +131,9 @@ impl Join {
         public_key: [u8; 32],
         claim: &Claim<'_>,
     ) -> Result<Enrolled, JoinError> {
-        check_hostname(name).map_err(|text| refused(Refusal::Invalid, text))?;
+        check_hostname(name)
+            .and_then(|()| check_not_taken(name, &self.authorities.cluster, &self.public_host))
+            .map_err(|text| refused(Refusal::Invalid, text))?;
         prove(&public_key, claim)?;
         let known = self.by_key(&public_key).await?;
         let token = match &known {

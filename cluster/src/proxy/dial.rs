@@ -145,7 +145,11 @@ impl Proxy {
         let roles = roles_of(&self.resources, &resource)
             .await
             .map_err(internal)?;
-        let node = self.resolve(target)?;
+        let reaches = |node: &Node| {
+            let decision = decide(&roles, &resource.spec.traits, &node.labels(), None);
+            !matches!(decision, Decision::NodeDenied)
+        };
+        let node = choose(self.directory.find(target), target, reaches)?;
         let decision = decide(&roles, &resource.spec.traits, &node.labels(), login);
         let (logins, idle) = permitted(decision, &node, login)?;
         if let Some(lock) = &node.lock {
@@ -165,23 +169,6 @@ impl Proxy {
             caller,
             login,
         })
-    }
-
-    fn resolve(&self, target: &str) -> Result<Node, Refused> {
-        let mut found = self.directory.find(target);
-        match (found.pop(), found.is_empty()) {
-            (Some(node), true) => Ok(node),
-            (None, _) => Err(refused(
-                DialRefusal::UnknownNode,
-                format!("there is no node {target:?}; `tsh ls` shows those you can reach"),
-            )),
-            (Some(last), false) => {
-                let ids = found.iter().chain([&last]).map(|n| format!("\n  {}", n.id));
-                let ids: String = ids.take(8).collect();
-                let text = format!("several nodes are called {target:?}; use an id:{ids}");
-                Err(refused(DialRefusal::AmbiguousName, text))
-            }
-        }
     }
 
     /// Asks the agent for a stream. Whatever is wrong with its link, that shows within the deadline.
@@ -233,6 +220,34 @@ impl Dialled {
             .field("login", self.login.clone().unwrap_or_default())
             .field("addr.remote", self.caller.addr.to_string())
     }
+}
+
+/// The node that is meant. Of several of one name, those do not count that the person cannot reach:
+/// whoever gives a device the name of another shuts nobody out.
+fn choose(
+    mut found: Vec<Node>,
+    target: &str,
+    reaches: impl Fn(&Node) -> bool,
+) -> Result<Node, Refused> {
+    if found.iter().any(&reaches) {
+        found.retain(reaches);
+    } else {
+        // One is as good as another to say so.
+        found.truncate(1);
+    }
+    let Some(last) = found.pop() else {
+        return Err(refused(
+            DialRefusal::UnknownNode,
+            format!("there is no node {target:?}; `tsh ls` shows those you can reach"),
+        ));
+    };
+    if found.is_empty() {
+        return Ok(last);
+    }
+    let ids = found.iter().chain([&last]).map(|n| format!("\n  {}", n.id));
+    let ids: String = ids.take(8).collect();
+    let text = format!("several nodes are called {target:?}; use an id:{ids}");
+    Err(refused(DialRefusal::AmbiguousName, text))
 }
 
 /// What somebody is told whose certificate was issued to an earlier user of the same name.

@@ -1,5 +1,6 @@
 //! Nodes: machines that offer SSH, and what is known of them while they are away.
 
+use protocol::identity::NodeId;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -120,6 +121,30 @@ impl Spec for PresenceSpec {
     }
 }
 
+/// A node's certificate has its name and its full name, `name.cluster`, as hosts: neither may be
+/// somebody else's.
+///
+/// # Errors
+/// A sentence that names it and says whose it is.
+pub fn check_not_taken(name: &str, cluster: &str, public_host: &str) -> Result<(), String> {
+    let bare = |host: &str| host.trim_end_matches('.').to_ascii_lowercase();
+    let (wanted, cluster, host) = (bare(name), bare(cluster), bare(public_host));
+    let whose = if [&cluster, &host].contains(&&wanted) || format!("{wanted}.{cluster}") == host {
+        "is the cluster's own"
+    } else if wanted.ends_with(&format!(".{cluster}")) {
+        "is the full name of another node"
+    } else if wanted.parse::<NodeId>().is_ok() {
+        "has the form of a node's id"
+    } else if wanted == "localhost" {
+        "is every machine's own"
+    } else {
+        return Ok(());
+    };
+    Err(format!(
+        "node name {name:?} {whose}; choose another one with --node-name"
+    ))
+}
+
 /// A node's name goes into certificates and SSH command lines.
 ///
 /// # Errors
@@ -136,4 +161,38 @@ pub fn check_hostname(name: &str) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_takes_nobody_elses_name() {
+        let check = |name| check_not_taken(name, "example.net", "gw.example.net");
+        for name in [
+            "gateway-1",
+            "db.site-1",
+            "example",
+            "net",
+            "gw2",
+            "my-example.net",
+        ] {
+            assert_eq!(check(name), Ok(()), "{name}");
+        }
+        for name in [
+            "example.net",
+            "Example.NET.",
+            "gw.example.net",
+            // Its full name would be the proxy's.
+            "gw",
+            "gateway-1.example.net",
+            "a.b.EXAMPLE.net.",
+            "01010101-0101-0101-0101-010101010101",
+            "localhost",
+        ] {
+            let refused = check(name).unwrap_err();
+            assert!(refused.contains(name), "{refused}");
+        }
+    }
 }

@@ -159,7 +159,7 @@ impl Output {
 
     pub(super) fn export(&self, export: &Value, kind: Export) {
         let (host, user) = (&export["host"], &export["user"]);
-        let known_hosts = format!("@cert-authority * {}\n", text(host, "ssh"));
+        let known_hosts = text(export, "known_hosts");
         match kind {
             Export::All => self.show(export, || {
                 format!(

@@ -56,6 +56,7 @@ impl Auth {
         };
         let join = Join {
             authorities,
+            public_host: "gw.example.net".into(),
             resources: resources.clone(),
             nodes: Nodes::open(&resources).await.unwrap(),
             locks,

@@ -187,14 +187,39 @@ impl Device {
     }
 
     async fn join(&self, auth: &Auth, token: &Secret) -> Result<Enrolled, JoinError> {
+        self.join_as(auth, token, "gateway-1").await
+    }
+
+    async fn join_as(
+        &self,
+        auth: &Auth,
+        token: &Secret,
+        name: &str,
+    ) -> Result<Enrolled, JoinError> {
         let claim = Claim {
             proof: &self.proof,
             exported: &EXPORTED,
             addr: HOME,
         };
         let join = &auth.join;
-        join.join(token, "gateway-1", self.public_key, &claim).await
+        join.join(token, name, self.public_key, &claim).await
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_device_joins_under_the_name_of_the_cluster_or_of_another_node() {
+    let auth = Auth::new().await;
+    let token = auth.add_token(Some(2), Duration::from_secs(60)).await;
+    let device = Device::new();
+    let id = device.join(&auth, &token).await.unwrap().id.to_string();
+    for name in ["lab", "gw.example.net", "gateway-1.lab", id.as_str()] {
+        let refused = device.join_as(&auth, &token, name).await;
+        assert_eq!(reason(refused), Some(Refusal::Invalid), "{name}");
+        let refused = Device::new().join_as(&auth, &token, name).await;
+        assert_eq!(reason(refused), Some(Refusal::Invalid), "{name}");
+    }
+    // And it costs no use of the token.
+    Device::new().join(&auth, &token).await.unwrap();
 }
 
 /// A node that has joined, and its device's proof.

@@ -102,6 +102,8 @@ impl Auth {
     /// Makes a lock that this process knows of.
     async fn lock(&self, name: &str, target: Target) {
         let mut changes = self.join.locks.changes();
+        // What came before is no news.
+        changes.mark_unchanged();
         let spec = LockSpec {
             target,
             message: "on leave".into(),
@@ -114,6 +116,8 @@ impl Auth {
 
     async fn unlock(&self, name: &str) {
         let mut changes = self.join.locks.changes();
+        // What came before is no news.
+        changes.mark_unchanged();
         self.resources.remove::<LockSpec>(name).await.unwrap();
         changes.changed().await.unwrap();
     }

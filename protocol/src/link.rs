@@ -19,6 +19,9 @@
 //!   probed every second or two, and given up after [`DARK_FOR`]. Meanwhile other connections are
 //!   tried, and the first that the cluster welcomes takes its place. TCP would wait much too long
 //!   by itself: an SSH link that falls silent is lost at once.
+//! * **Doubt:** a cluster that takes a new link retires the old one, for good. So once a Hello has
+//!   gone, only the answer tells which of the two would be dialled: a greeting is not given up for
+//!   an old link that is heard again, and after one that came to nothing another link is made.
 //! * **Better:** while a link runs over SSH, QUIC is looked for ([`crate::transport`]). It must
 //!   hold for [`PROVE`] before the cluster is asked to welcome it.
 //! * **Back-off:** without a link, every failure waits longer ([`crate::backoff`]); only a link
@@ -84,7 +87,7 @@ pub const KEEPALIVE: core::ops::RangeInclusive<Duration> =
 enum Why {
     /// There is no link.
     NoLink,
-    /// The link is dark; so many were tried since.
+    /// The link is dark or in doubt; so many were tried since.
     Detour(u32),
     /// There may be a better transport.
     Better,
@@ -238,8 +241,7 @@ impl Link {
         let Some(held) = &mut self.held else { return };
         if held.heard(now) {
             self.tell(Event::Light);
-            self.cancel_next(CloseCode::Done);
-            self.look_for_better(now);
+            self.lighten(now);
         }
     }
 
@@ -278,22 +280,21 @@ impl Link {
             keepalive.enter(profile, known);
         }
         self.backoff.reset();
-        let soon = now.saturating_add(self.backoff.below(CHANGED_SPREAD));
-        if self.is_trying() {
-            self.ask(Action::Close(Which::Next, CloseCode::Done));
-        }
-        self.next = Next::Waiting { until: soon };
+        self.cancel_next(CloseCode::Done);
         self.why = match self.held.map(|held| held.kind) {
             None => Why::NoLink,
             // TCP is bound to its address: whether it still lives is not worth waiting for.
-            Some(Kind::Ssh) => Why::Detour(0),
+            Some(Kind::Ssh) => {
+                self.doubt();
+                Why::Detour(0)
+            }
             Some(Kind::Quic) => {
-                self.next = Next::None;
                 self.ask(Action::Rebind);
-                self.beat_anew(now);
-                return;
+                return self.beat_anew(now);
             }
         };
+        let soon = self.backoff.below(CHANGED_SPREAD);
+        self.wait(soon, now);
     }
 
     /// Time has passed.
@@ -326,13 +327,20 @@ impl Link {
 
     /// The next connection has come to nothing.
     fn failed(&mut self, loss: Loss, at_least: Duration, now: Duration) {
+        let answered = matches!(loss, Loss::Refused(_));
+        if self.is_greeting() && !answered && self.why != Why::Better {
+            self.doubt();
+        }
         match self.why {
             Why::NoLink => {
                 let retry_in = self.backoff.next_delay(at_least);
                 self.wait(retry_in, now);
                 self.tell(Event::Down { loss, retry_in });
             }
-            Why::Detour(tried) => self.detour(tried.saturating_add(1), at_least, now),
+            Why::Detour(tried) if self.needs_another() => {
+                self.detour(tried.saturating_add(1), at_least, now);
+            }
+            Why::Detour(_) => self.look_for_better(now),
             Why::Better => {
                 self.choice.probe_failed();
                 self.look_for_better(now);
@@ -340,7 +348,7 @@ impl Link {
         }
     }
 
-    /// Another way round a dark link, later.
+    /// Another way round a link that is dark, or in doubt, later.
     fn detour(&mut self, tried: u32, at_least: Duration, now: Duration) {
         let wait = FIRST_DETOUR
             .saturating_mul(1 << tried.min(16))
@@ -364,6 +372,9 @@ impl Link {
     }
 
     fn cancel_next(&mut self, code: CloseCode) {
+        if self.is_greeting() {
+            self.doubt();
+        }
         if self.is_trying() {
             self.ask(Action::Close(Which::Next, code));
         }
@@ -379,6 +390,10 @@ impl Link {
     #[must_use]
     pub const fn is_trying(&self) -> bool {
         !matches!(self.next, Next::None | Next::Waiting { .. })
+    }
+
+    const fn is_greeting(&self) -> bool {
+        matches!(self.next, Next::Greeting { .. })
     }
 
     /// What to do next; call until `None` after each event.

@@ -18,6 +18,9 @@ pub(super) struct Held {
     seq: u32,
     sign: Sign,
     leave_at: Option<Duration>,
+    /// Another must take its place, however well it is heard: the cluster may have retired it for
+    /// one that has come to nothing, or it is bound to an address that the device has left.
+    doubtful: bool,
     /// The silence that the cluster was told of, in seconds.
     told_s: u16,
 }
@@ -42,6 +45,7 @@ impl Held {
             seq: 0,
             sign: Sign::Heard,
             leave_at: None,
+            doubtful: false,
             told_s: 0,
         }
     }
@@ -81,6 +85,31 @@ impl Link {
             ToAgent::Rebound { .. } => self.mapping_lost(),
             _ => {}
         }
+    }
+
+    /// The held link is dark no more: what was to take its place is not needed, unless the cluster
+    /// may have taken it.
+    pub(super) fn lighten(&mut self, now: Duration) {
+        if self.is_greeting() {
+            self.why = Why::Detour(0);
+        } else if !self.needs_another() {
+            self.cancel_next(CloseCode::Done);
+            self.look_for_better(now);
+        } else if !self.is_trying() {
+            self.detour(0, Duration::ZERO, now);
+        }
+    }
+
+    pub(super) fn doubt(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.doubtful = true;
+        }
+    }
+
+    /// Whether the held link is not enough.
+    pub(super) fn needs_another(&self) -> bool {
+        self.held
+            .is_some_and(|held| held.doubtful || matches!(held.sign, Sign::Dark { .. }))
     }
 
     /// The NAT had forgotten the link when it was last silent.
@@ -185,15 +214,18 @@ impl Link {
     /// Asks over a new path. A link that was dark is so until it is heard.
     pub(super) fn beat_anew(&mut self, now: Duration) {
         let sign = self.held.map(|held| held.sign);
-        if !matches!(sign, Some(Sign::Dark { .. })) {
-            return self.beat(CHANGED_TIMEOUT, now);
+        if matches!(sign, Some(Sign::Dark { .. })) {
+            self.set_sign(Sign::Dark {
+                ask_at: now.saturating_add(DARK_PROBE),
+            });
+            self.send_heartbeat();
+        } else {
+            self.beat(CHANGED_TIMEOUT, now);
         }
-        self.set_sign(Sign::Dark {
-            ask_at: now.saturating_add(DARK_PROBE),
-        });
-        self.send_heartbeat();
-        self.why = Why::Detour(0);
-        self.wait(CHANGED_TIMEOUT, now);
+        if self.needs_another() {
+            self.why = Why::Detour(0);
+            self.wait(CHANGED_TIMEOUT, now);
+        }
     }
 
     fn set_sign(&mut self, sign: Sign) {
@@ -226,8 +258,11 @@ impl Link {
         });
         self.send_heartbeat();
         self.tell(Event::Dark);
-        self.cancel_next(CloseCode::Done);
-        self.detour(0, Duration::ZERO, now);
+        if self.is_trying() {
+            self.why = Why::Detour(0);
+        } else {
+            self.detour(0, Duration::ZERO, now);
+        }
     }
 
     /// The held connection cannot follow to the present network, which may be of another family of

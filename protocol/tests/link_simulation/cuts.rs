@@ -5,7 +5,8 @@ use std::time::Duration;
 use protocol::backoff::CAP;
 use protocol::keepalive::Profile;
 use protocol::link::{
-    BETTER_TIMEOUT, CONNECT_TIMEOUT, DARK_FOR, Event, LAST_DETOUR, Loss, PROBE_TIMEOUT, PROVE,
+    BETTER_TIMEOUT, CONNECT_TIMEOUT, DARK_FOR, Event, LAST_DETOUR, Loss, Memory, PROBE_TIMEOUT,
+    PROVE,
 };
 use protocol::transport::{Kind, Policy};
 
@@ -39,6 +40,57 @@ fn a_link_is_back_within_two_seconds_of_the_paths_return() {
             let downs = |e: &&(Duration, Event)| matches!(e.1, Event::Down { .. });
             assert_eq!(world.trace.iter().find(downs), None, "its streams live on");
         }
+    }
+}
+
+/// Brings the paths back so that the old link is heard while the new one is greeted, or shortly
+/// before or after that.
+fn returning_during_a_detour(seed: u64, lag: Duration) -> World {
+    let mut world = World::new(seed);
+    world.run_until_event();
+    world.run(s(100));
+    world.paths(Path::Dark);
+    assert_eq!(world.run_until_event(), Event::Dark);
+    world.held_lags = lag;
+    let tried = world.connects.len();
+    // A detour is tried over paths that are up; what the old link sends gets lost before that.
+    while world.connects.len() == tried {
+        let (due, why) = world.link.poll_timeout();
+        world.paths(if why == "back-off" {
+            Path::Up
+        } else {
+            Path::Dark
+        });
+        assert!(world.step(due));
+    }
+    world.paths(Path::Up);
+    world
+}
+
+#[test]
+fn a_link_that_is_heard_while_another_is_greeted_is_kept_only_if_the_cluster_dials_it() {
+    for seed in 0..500 {
+        for lag in [0, 100, 400] {
+            let mut world = returning_during_a_detour(seed, Duration::from_millis(lag));
+            let took = world.run_until_serving();
+            assert!(took <= s(2), "seed {seed}, {lag} ms: {took:?}");
+            world.run(s(600));
+            assert!(world.serves(), "seed {seed}, {lag} ms");
+        }
+    }
+}
+
+#[test]
+fn a_cluster_that_may_have_taken_a_link_that_came_to_nothing_gets_another() {
+    for seed in 0..100 {
+        let mut world = returning_during_a_detour(seed, Duration::ZERO);
+        // The Hello has gone or not, has arrived or not.
+        world.run(ROUND_TRIP + Duration::from_millis(seed * 3));
+        world.change_network(Memory::default());
+        let took = world.run_until_serving();
+        assert!(took <= s(30), "seed {seed}: {took:?}");
+        world.run(s(600));
+        assert!(world.serves(), "seed {seed}");
     }
 }
 

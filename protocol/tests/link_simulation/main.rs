@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod cluster;
 mod cuts;
 mod transports;
 mod world;

@@ -8,6 +8,8 @@ use protocol::message::Text;
 use protocol::message::control::{Refusal, ToAgent, Welcome};
 use protocol::transport::{Kind, Plan, Policy};
 
+use crate::cluster::{Cluster, Word};
+
 /// The longest silence that the cluster allows, seconds.
 pub(crate) const ALLOWED_S: u16 = 1200;
 pub(crate) const ROUND_TRIP: Duration = Duration::from_millis(300);
@@ -26,6 +28,7 @@ enum Arrival {
     Connected,
     Failed,
     Welcome,
+    Refused(Refusal, u32),
     Ack,
     Rebound,
     Reset,
@@ -53,15 +56,19 @@ pub(crate) struct World {
     pub(crate) told_s: u16,
     pub(crate) moving: bool,
     pub(crate) trace: Vec<(Duration, Event)>,
+    /// Words on the held connection are late by so much.
+    pub(crate) held_lags: Duration,
     /// A connection that could not be taken along.
     stranded: Option<u32>,
     held: Option<Connection>,
     next: Option<Connection>,
     ids: u32,
-    /// Connections with smaller numbers are unknown to the cluster.
-    alive_from: u32,
+    cluster: Cluster,
     sent: Duration,
+    words: Vec<(Duration, Connection, Word)>,
     arrivals: Vec<(Duration, u32, Arrival)>,
+    /// Connections whose word that they move has been lost: it is repeated with the next probe.
+    unsaid: Vec<u32>,
 }
 
 impl World {
@@ -89,13 +96,16 @@ impl World {
             told_s: 0,
             moving: false,
             trace: Vec::new(),
+            held_lags: Duration::ZERO,
             stranded: None,
             held: None,
             next: None,
             ids: 0,
-            alive_from: 0,
+            cluster: Cluster::default(),
             sent: Duration::ZERO,
+            words: Vec::new(),
             arrivals: Vec::new(),
+            unsaid: Vec::new(),
         }
     }
 
@@ -117,7 +127,7 @@ impl World {
 
     /// The cluster forgets all its connections.
     pub(crate) fn restart_cluster(&mut self) {
-        self.alive_from = self.ids + 1;
+        self.cluster.restart(self.ids);
     }
 
     /// The device is in another network; gives when.
@@ -144,9 +154,9 @@ impl World {
 
     /// Whether a dial would be served right now.
     pub(crate) fn serves(&self) -> bool {
-        self.held
-            .is_some_and(|held| held.id >= self.alive_from && self.path(held.kind) == Path::Up)
-            && self.link.is_up()
+        self.held.is_some_and(|held| {
+            self.cluster.dials() == Some(held.id) && self.path(held.kind) == Path::Up
+        }) && self.link.is_up()
             && !self.link.is_listening()
     }
 
@@ -160,14 +170,19 @@ impl World {
     /// Moves to the next thing that happens, if that is not after `until`.
     pub(crate) fn step(&mut self, until: Duration) -> bool {
         let arrival = self.arrivals.iter().map(|a| a.0).min();
+        let word = self.words.iter().map(|w| w.0).min();
         let due = self.link.poll_timeout().0;
-        let next = due.min(arrival.unwrap_or(Duration::MAX)).max(self.now);
+        let [arrival, word] = [arrival, word].map(|at| at.unwrap_or(Duration::MAX));
+        let next = due.min(arrival).min(word).max(self.now);
         if next > until {
             self.now = until;
             return false;
         }
         self.now = next;
-        if let Some(i) = self.arrivals.iter().position(|a| a.0 <= next) {
+        if let Some(i) = self.words.iter().position(|w| w.0 <= next) {
+            let (_, connection, word) = self.words.remove(i);
+            self.hear(connection, word);
+        } else if let Some(i) = self.arrivals.iter().position(|a| a.0 <= next) {
             let (_, id, arrival) = self.arrivals.remove(i);
             self.arrive(id, arrival);
         } else {
@@ -187,7 +202,8 @@ impl World {
             return;
         };
         let kind = connection.unwrap().kind;
-        if arrival != Arrival::Failed && self.path(kind) != Path::Up {
+        let deaf = self.path(kind) != Path::Up || self.stranded == Some(id);
+        if arrival != Arrival::Failed && deaf {
             return;
         }
         let now = self.now;
@@ -208,16 +224,14 @@ impl World {
                 self.link
                     .handle_message(which, &ToAgent::Rebound { addr }, now);
             }
-            Arrival::Welcome => {
-                let refused = self
-                    .refusal
-                    .map(|(reason, retry_after_s)| ToAgent::Refused {
-                        reason,
-                        retry_after_s,
-                        text: Text::cut("no"),
-                    });
-                let answer = refused.unwrap_or_else(Self::welcome);
-                self.link.handle_message(which, &answer, now);
+            Arrival::Welcome => self.link.handle_message(which, &Self::welcome(), now),
+            Arrival::Refused(reason, retry_after_s) => {
+                let refused = ToAgent::Refused {
+                    reason,
+                    retry_after_s,
+                    text: Text::cut("no"),
+                };
+                self.link.handle_message(which, &refused, now);
             }
         }
     }
@@ -244,11 +258,23 @@ impl World {
     fn perform(&mut self, action: Action) {
         match action {
             Action::Connect(plan) => self.connect(plan),
-            Action::SendMoving => self.moving = true,
-            Action::SendHello => self.send(self.next, Arrival::Welcome),
+            Action::SendMoving => {
+                self.moving = true;
+                let held = self.held.expect("nothing to move from");
+                if !self.send(held, Word::Moving) {
+                    self.unsaid.push(held.id);
+                }
+            }
+            Action::SendHello => {
+                self.send(self.next.expect("nobody to greet"), Word::Hello);
+            }
             Action::SendHeartbeat { .. } => {
                 self.heartbeats += 1;
-                self.send(self.held, Arrival::Ack);
+                let held = self.held.expect("nothing to ask");
+                if self.send(held, Word::Heartbeat) && self.unsaid.contains(&held.id) {
+                    self.unsaid.retain(|id| *id != held.id);
+                    self.send(held, Word::Moving);
+                }
             }
             Action::SendKeepalive { interval_s } => self.told_s = interval_s,
             Action::Rebind if self.strands => {
@@ -260,7 +286,16 @@ impl World {
                 self.rebinds += 1;
             }
             Action::Promote => self.held = Some(self.next.take().expect("nothing to promote")),
-            Action::Close(which, _) => self.forget(which),
+            Action::Close(which, _) => {
+                let closed = match which {
+                    Which::Held => self.held,
+                    Which::Next => self.next,
+                };
+                if let Some(closed) = closed {
+                    self.send(closed, Word::Close);
+                }
+                self.forget(which);
+            }
         }
     }
 
@@ -291,21 +326,49 @@ impl World {
         }
     }
 
-    fn send(&mut self, connection: Option<Connection>, answer: Arrival) {
-        let connection = connection.expect("nothing to send on");
+    /// Whether it gets through.
+    fn send(&mut self, connection: Connection, word: Word) -> bool {
         if self.path(connection.kind) != Path::Up || self.stranded == Some(connection.id) {
-            return;
+            return false;
         }
-        let silence = self.now - self.sent;
-        self.sent = self.now;
-        let (id, at) = (connection.id, self.now + ROUND_TRIP);
-        if id < self.alive_from {
-            return self.arrivals.push((at, id, Arrival::Reset));
+        let lag = match self.held {
+            Some(held) if held.id == connection.id => self.held_lags,
+            _ => Duration::ZERO,
+        };
+        let at = self.now + ROUND_TRIP / 2 + lag;
+        self.words.push((at, connection, word));
+        let silence = self.now - std::mem::replace(&mut self.sent, self.now);
+        let known = connection.kind == Kind::Quic && self.cluster.knows(connection.id);
+        if word == Word::Heartbeat && known && silence > self.mapping {
+            let at = self.now + ROUND_TRIP;
+            self.arrivals.push((at, connection.id, Arrival::Rebound));
         }
-        self.arrivals.push((at, id, answer));
-        if connection.kind == Kind::Quic && answer == Arrival::Ack && silence > self.mapping {
-            self.arrivals.push((at, id, Arrival::Rebound));
+        true
+    }
+
+    fn hear(&mut self, connection: Connection, word: Word) {
+        let id = connection.id;
+        if !self.cluster.knows(id) {
+            return self.answer(id, Arrival::Reset);
         }
+        match (word, self.refusal) {
+            (Word::Hello, Some((reason, retry_after_s))) => {
+                self.answer(id, Arrival::Refused(reason, retry_after_s));
+            }
+            (Word::Hello, None) => {
+                if let Some(replaced) = self.cluster.welcome(id, self.now) {
+                    self.answer(replaced, Arrival::Reset);
+                }
+                self.answer(id, Arrival::Welcome);
+            }
+            (Word::Moving, _) => self.cluster.moves(id, self.now),
+            (Word::Heartbeat, _) => self.answer(id, Arrival::Ack),
+            (Word::Close, _) => self.cluster.close(id),
+        }
+    }
+
+    fn answer(&mut self, id: u32, answer: Arrival) {
+        self.arrivals.push((self.now + ROUND_TRIP / 2, id, answer));
     }
 
     pub(crate) fn run(&mut self, span: Duration) {

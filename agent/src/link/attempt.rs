@@ -7,7 +7,7 @@ use protocol::transport::Plan;
 
 use super::connect::{Route, Shown, connect};
 use super::input::News;
-use super::transport::Fault;
+use super::transport::{Fault, FaultKind};
 use crate::join::{self, JoinError};
 use crate::node::Node;
 use crate::state::key::DeviceKey;
@@ -30,6 +30,16 @@ pub(super) fn way(certificates: &HostCertificates, now: Duration, refused: bool)
         Way::Return
     } else {
         Way::Link
+    }
+}
+
+/// Whether the cluster is taken to refuse the certificate after a connection has ended like this. A
+/// way back that leads nowhere is not the only one for good: bare SSH takes certificates alone.
+pub(super) const fn is_refused(before: bool, fault: &Fault) -> bool {
+    match fault.kind {
+        FaultKind::CertificateRefused => true,
+        FaultKind::Unreachable => false,
+        _ => before,
     }
 }
 
@@ -126,5 +136,15 @@ mod tests {
         assert_eq!(way(&certificates, valid, true), Way::Return);
         assert_eq!(way(&certificates, over, false), Way::Return);
         assert_eq!(way(&certificates, Duration::ZERO, false), Way::Link);
+    }
+
+    #[test]
+    fn a_refusal_counts_until_there_is_no_way_back() {
+        let after = |before, kind| is_refused(before, &Fault::new(kind, "x"));
+        for before in [false, true] {
+            assert!(after(before, FaultKind::CertificateRefused));
+            assert!(!after(before, FaultKind::Unreachable));
+            assert_eq!(after(before, FaultKind::Closed(None)), before);
+        }
     }
 }

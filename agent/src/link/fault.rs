@@ -25,6 +25,18 @@ pub(super) fn of_alert(alert: u8) -> Option<Fault> {
     (alert == NO_APPLICATION_PROTOCOL).then(no_cluster)
 }
 
+/// What ended a handshake. Until that is done, nobody has shown to be the cluster, and the cluster
+/// gives no verdict on a node's certificate before (RFC 8446 §2).
+pub(super) fn of_stranger(fault: Fault) -> Fault {
+    match fault.kind {
+        FaultKind::CertificateRefused | FaultKind::Closed(Some(_)) => Fault::new(
+            FaultKind::Unreachable,
+            "what answers broke off the handshake",
+        ),
+        _ => fault,
+    }
+}
+
 /// Something that speaks TLS, but none of our protocols.
 pub(super) fn no_cluster() -> Fault {
     let text = "what answers is no Tether cluster, or one that serves no agents";

@@ -10,6 +10,7 @@ use protocol::message::version::SPOKEN;
 use protocol::transport::Kind;
 
 use super::Runner;
+use super::attempt::is_refused;
 use super::connections::Role;
 use super::dial::Request;
 use super::input::{Input, News};
@@ -93,12 +94,9 @@ impl Runner {
 
     fn ended(&mut self, which: Which, fault: &Fault, now: Duration) {
         self.because(which, &fault.text);
+        self.certificate_refused = is_refused(self.certificate_refused, fault);
         match fault.kind {
             FaultKind::Misbehaved => self.supervisor.handle_misbehaviour(which, now),
-            FaultKind::CertificateRefused => {
-                self.certificate_refused = true;
-                self.closed(which, now);
-            }
             _ => self.closed(which, now),
         }
     }

@@ -16,6 +16,7 @@ use protocol::{JOIN_EXPORTER_LABEL, SERVER_NAME};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, IdleTimeout, RecvStream, SendStream, VarInt};
 
+use super::fault::of_stranger;
 use super::transport::{Fault, FaultKind, Pending, Stream, Traffic, Transport};
 
 /// The supervisor knows how long silence may last, and keeps a dark connection for a while; this
@@ -79,7 +80,8 @@ pub(super) async fn connect(
     let connecting = endpoint
         .connect_with(config(tls, offload)?, to, SERVER_NAME)
         .map_err(Fault::local)?;
-    let connection = connecting.await.map_err(|error| fault::of(&error))?;
+    let connection = connecting.await;
+    let connection = connection.map_err(|error| of_stranger(fault::of(&error)))?;
     Ok(Quic {
         connection,
         endpoint,
@@ -235,5 +237,30 @@ fn stream((writer, reader): (SendStream, RecvStream)) -> Stream {
         reader: Box::new(reader),
         writer: Box::new(fair::Fair::new(writer)),
         delivered,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tls::tests::{client, stranger};
+    use super::*;
+    use quinn::crypto::rustls::QuicServerConfig;
+
+    #[tokio::test]
+    async fn an_alert_in_the_handshake_is_nobodys_verdict() {
+        let crypto = QuicServerConfig::try_from(stranger(protocol::ALPN_AGENT)).unwrap();
+        let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        let server = Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let to = server.local_addr().unwrap();
+        let mut tls = client();
+        tls.alpn_protocols = vec![protocol::ALPN_AGENT.to_vec()];
+        let serving = async { server.accept().await.unwrap().await.is_ok() };
+        let (ended, served) = tokio::join!(connect(to, tls, Offload::Off), serving);
+        let fault = ended.err().unwrap();
+        assert_eq!(
+            (fault.kind, served),
+            (FaultKind::Unreachable, false),
+            "{fault}"
+        );
     }
 }

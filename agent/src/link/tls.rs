@@ -67,7 +67,7 @@ fn failed(error: &std::io::Error, counter: &Counter) -> Failed {
             meddled: true,
         };
     }
-    let fault = fault::of_io(error);
+    let fault = fault::of_stranger(fault::of_io(error));
     // A cluster that is too old says so.
     let meddled = fault != fault::no_cluster();
     Failed { fault, meddled }
@@ -142,5 +142,61 @@ impl Transport for Joining {
             received: counts.received,
             heard: counts.received,
         }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use protocol::ALPN_AGENT_SSH;
+    use protocol::identity::CaPin;
+    use rustls::ServerConfig;
+    use rustls::server::{ClientHello, ResolvesServerCert};
+    use rustls::sign::CertifiedKey;
+    use tokio::net::TcpListener;
+
+    use super::super::connect::Route;
+    use super::super::tcp::dial;
+
+    /// Has no certificate to show.
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl ResolvesServerCert for Nobody {
+        fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+            None
+        }
+    }
+
+    /// A server that answers with the alert `access_denied`, and need not be the cluster for it.
+    pub(in super::super) fn stranger(alpn: &[u8]) -> ServerConfig {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Nobody));
+        config.alpn_protocols = vec![alpn.to_vec()];
+        config
+    }
+
+    pub(in super::super) fn client() -> ClientConfig {
+        crate::trust::by_pin(CaPin([1; 32]), Duration::ZERO).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_alert_in_the_handshake_is_nobodys_verdict() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = listener.local_addr().unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(stranger(ALPN_AGENT_SSH)));
+        let serving = async {
+            let (tcp, _) = listener.accept().await.unwrap();
+            acceptor.accept(tcp).await.unwrap_err()
+        };
+        let route = Route::to(to.to_string().parse().unwrap());
+        let tcp = dial(&route, &Ok(vec![to]), 0).await.ok().unwrap();
+        let (ended, _) = tokio::join!(secure(tcp, client(), ALPN_AGENT_SSH), serving);
+        let fault = ended.err().unwrap().fault;
+        assert_eq!(fault.kind, FaultKind::Unreachable, "{fault}");
     }
 }

@@ -38,6 +38,7 @@ mod sessions;
 pub(crate) mod ssh;
 mod tcp;
 mod tls;
+mod told;
 pub(crate) mod transport;
 
 use std::net::IpAddr;
@@ -63,6 +64,7 @@ use input::Input;
 use renewal::Renewal;
 use roam::{Memories, Thrift};
 use sessions::Sessions;
+use told::Told;
 
 /// How often a link with sessions is looked at for signs of life: a fifth of the shortest
 /// keepalive, so that a heartbeat is at most that much late.
@@ -83,8 +85,7 @@ pub(crate) struct Runner {
     machine: Machine,
     route: Route,
     labels: Labels,
-    /// As the cluster knows them.
-    labels_sent: Labels,
+    told: Told,
     inputs: mpsc::Sender<Input>,
     monotonic: Monotonic,
     connections: Connections,
@@ -142,7 +143,7 @@ impl Runner {
             machine,
             route,
             labels,
-            labels_sent: Labels::new(),
+            told: Told::default(),
             inputs,
             monotonic,
             connections: Connections::default(),

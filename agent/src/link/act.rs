@@ -81,15 +81,16 @@ impl Runner {
         let Some(open) = self.connections.get(Which::Next) else {
             return;
         };
-        self.labels_sent.clone_from(&self.labels);
         let serial = self.node.membership.trust.serial;
-        open.send(&hello(&self.machine, &self.labels_sent, serial));
+        open.send(&hello(&self.machine, &self.labels, serial));
+        self.told.greet(&self.labels);
     }
 
     fn note(&mut self, event: Event, now: Duration) {
         match event {
             Event::Up(kind) => {
                 self.history.up(kind, self.node.now(), now);
+                self.told.promote();
                 self.send_labels();
             }
             Event::Dark => self.history.dark(now),

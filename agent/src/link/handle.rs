@@ -222,11 +222,8 @@ impl Runner {
 
     /// Tells the cluster the labels, if it knows others.
     pub(super) fn send_labels(&mut self) {
-        if self.supervisor.is_up() && self.labels != self.labels_sent {
-            self.labels_sent.clone_from(&self.labels);
-            self.send(&ToCluster::LabelsChanged(labels::message(
-                &self.labels_sent,
-            )));
+        if self.supervisor.is_up() && self.told.tell(&self.labels) {
+            self.send(&ToCluster::LabelsChanged(labels::message(&self.labels)));
         }
     }
 

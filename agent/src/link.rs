@@ -187,6 +187,9 @@ impl Runner {
         }
         self.supervisor.handle_timeout(now);
         self.act(now);
+        let sessions = &self.sessions;
+        self.connections
+            .let_go(|number| sessions.on(number) > 0, now);
         self.renew(now);
         if self.node.unsaved().is_some() && now >= self.save_again {
             self.save_again = now.saturating_add(SAVE_AGAIN);
@@ -214,7 +217,11 @@ impl Runner {
         if self.node.unsaved().is_some() {
             wake = wake.min(self.save_again);
         }
-        wake
+        // After that, the end of a session wakes the loop.
+        match self.connections.left_until() {
+            Some(until) if until > now => wake.min(until),
+            _ => wake,
+        }
     }
 
     /// Ends sessions, says goodbye, and closes the connections, in bounded time.

@@ -43,10 +43,7 @@ impl Runner {
                     self.supervisor.handle_stranded(now);
                 }
             }
-            Action::Promote => {
-                let sessions = &self.sessions;
-                self.connections.promote(|number| sessions.on(number) > 0);
-            }
+            Action::Promote => self.connections.promote(now),
             Action::Close(which, code) => self.connections.close(which, code),
         }
     }

@@ -30,9 +30,6 @@ impl Runner {
             },
             Input::SessionEnded { connection } => {
                 self.sessions.ended(connection);
-                if self.sessions.on(connection) == 0 {
-                    self.connections.emptied(connection);
-                }
             }
             Input::Labels(labels) => {
                 self.labels = labels;

@@ -26,7 +26,8 @@
 //!   hold for [`PROVE`] before the cluster is asked to welcome it.
 //! * **Back-off:** without a link, every failure waits longer ([`crate::backoff`]); only a link
 //!   that was up for [`LIVED`] starts the count over, so that a cluster that accepts and dies is
-//!   not hammered. A change of the network starts it over, too.
+//!   not hammered. A change of the network starts it over, too, but shortens no wait that the
+//!   cluster has asked for.
 //! * **Drain:** the cluster names a delay and a spread; the link stays in use until its own drawn
 //!   moment, or until the cluster closes it, and is not opened again before that moment.
 //!
@@ -131,6 +132,8 @@ pub struct Link {
     choice: Choice,
     keepalives: [Keepalive; 2],
     backoff: Backoff,
+    /// The cluster wants no other link before this.
+    not_before: Duration,
     // The most that one event asks for is two closes, a connect and what goes with them.
     actions: heapless::Deque<Action, 8>,
     events: heapless::Deque<Event, 4>,
@@ -154,6 +157,7 @@ impl Link {
             choice: Choice::new(config.policy),
             keepalives: [Keepalive::new(config.profile); 2],
             backoff: Backoff::new(config.seed),
+            not_before: Duration::ZERO,
             actions: heapless::Deque::new(),
             events: heapless::Deque::new(),
         }
@@ -229,6 +233,7 @@ impl Link {
             keepalive.forget_test();
         }
         self.held = Some(Held::new(kind, now));
+        self.not_before = Duration::ZERO;
         self.choice.up(kind);
         self.ask(Action::Promote);
         self.tell(Event::Up(kind));
@@ -331,14 +336,15 @@ impl Link {
         if self.is_greeting() && !answered && self.why != Why::Better {
             self.doubt();
         }
+        self.keep_away(now.saturating_add(at_least));
         match self.why {
             Why::NoLink => {
-                let retry_in = self.backoff.next_delay(at_least);
-                self.wait(retry_in, now);
+                let wait = self.backoff.next_delay(at_least);
+                let retry_in = self.wait(wait, now);
                 self.tell(Event::Down { loss, retry_in });
             }
             Why::Detour(tried) if self.needs_another() => {
-                self.detour(tried.saturating_add(1), at_least, now);
+                self.detour(tried.saturating_add(1), now);
             }
             Why::Detour(_) => self.look_for_better(now),
             Why::Better => {
@@ -349,14 +355,14 @@ impl Link {
     }
 
     /// Another way round a link that is dark, or in doubt, later.
-    fn detour(&mut self, tried: u32, at_least: Duration, now: Duration) {
+    fn detour(&mut self, tried: u32, now: Duration) {
         let wait = FIRST_DETOUR
             .saturating_mul(1 << tried.min(16))
             .min(LAST_DETOUR);
         // Half of it drawn, since a whole fleet goes dark together.
         let wait = wait / 2 + self.backoff.below(wait / 2);
         self.why = Why::Detour(tried);
-        self.wait(wait.max(at_least), now);
+        self.wait(wait, now);
     }
 
     fn look_for_better(&mut self, now: Duration) {
@@ -381,9 +387,15 @@ impl Link {
         self.next = Next::None;
     }
 
-    fn wait(&mut self, wait: Duration, now: Duration) {
-        let until = now.saturating_add(wait);
+    /// Tries again after this time, unless the cluster has named a later one; gives how long it is.
+    fn wait(&mut self, wait: Duration, now: Duration) -> Duration {
+        let until = now.saturating_add(wait).max(self.not_before);
         self.next = Next::Waiting { until };
+        until.saturating_sub(now)
+    }
+
+    fn keep_away(&mut self, until: Duration) {
+        self.not_before = self.not_before.max(until);
     }
 
     /// Whether the next connection is being made.

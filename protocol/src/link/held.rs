@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::{
     ASK_AGAIN, Action, CHANGED_SPREAD, CHANGED_TIMEOUT, DARK_FOR, DARK_PROBE, Event, LIVED, Link,
-    Loss, Next, PROBE_TIMEOUT, Which, Why, index,
+    Loss, PROBE_TIMEOUT, Which, Why, index,
 };
 use crate::error::CloseCode;
 use crate::message::control::ToAgent;
@@ -78,9 +78,11 @@ impl Link {
                 let spread = Duration::from_millis(u64::from(*spread_ms));
                 let wait = Duration::from_millis(u64::from(*after_ms))
                     .saturating_add(self.backoff.below(spread));
+                let at = now.saturating_add(wait);
                 if let Some(held) = &mut self.held {
-                    held.leave_at = Some(now.saturating_add(wait));
+                    held.leave_at = Some(at);
                 }
+                self.keep_away(at);
             }
             ToAgent::Rebound { .. } => self.mapping_lost(),
             _ => {}
@@ -96,7 +98,7 @@ impl Link {
             self.cancel_next(CloseCode::Done);
             self.look_for_better(now);
         } else if !self.is_trying() {
-            self.detour(0, Duration::ZERO, now);
+            self.detour(0, now);
         }
     }
 
@@ -261,7 +263,7 @@ impl Link {
         if self.is_trying() {
             self.why = Why::Detour(0);
         } else {
-            self.detour(0, Duration::ZERO, now);
+            self.detour(0, now);
         }
     }
 
@@ -306,9 +308,8 @@ impl Link {
         let retry_in = if self.is_trying() {
             Duration::ZERO
         } else {
-            let retry_in = self.backoff.next_delay(Duration::ZERO);
-            self.wait(retry_in, now);
-            retry_in
+            let wait = self.backoff.next_delay(Duration::ZERO);
+            self.wait(wait, now)
         };
         self.why = Why::NoLink;
         self.tell(Event::Down { loss, retry_in });
@@ -319,10 +320,10 @@ impl Link {
         self.backoff.reset();
         self.cancel_next(CloseCode::Done);
         self.why = Why::NoLink;
-        self.next = Next::Waiting { until: at.max(now) };
+        let retry_in = self.wait(at.saturating_sub(now), now);
         self.tell(Event::Down {
             loss: Loss::Drained,
-            retry_in: at.saturating_sub(now),
+            retry_in,
         });
     }
 }

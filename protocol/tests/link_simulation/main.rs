@@ -15,9 +15,10 @@ mod world;
 
 use std::time::Duration;
 
-use protocol::link::{CONNECT_TIMEOUT, Event, Loss, REFUSED_WAIT, WELCOME_TIMEOUT, Which};
+use protocol::keepalive::Profile;
+use protocol::link::{CONNECT_TIMEOUT, Event, Loss, Memory, REFUSED_WAIT, WELCOME_TIMEOUT, Which};
 use protocol::message::control::Refusal;
-use protocol::transport::Kind;
+use protocol::transport::{Kind, Policy};
 
 use world::{Path, ROUND_TRIP, World};
 
@@ -125,6 +126,48 @@ fn a_cluster_that_goes_before_the_drain_is_over_is_not_called_early() {
     world.act();
     assert_eq!(world.run_until_event(), Event::Up(Kind::Quic));
     assert!(world.connects[1].0 - asked >= s(8));
+}
+
+#[test]
+fn what_the_cluster_asked_for_holds_in_another_network() {
+    for (refusal, asked) in [
+        ((Refusal::Removed, 0), REFUSED_WAIT),
+        ((Refusal::Busy, 40), s(40)),
+    ] {
+        let mut world = World::new(3);
+        world.refusal = Some(refusal);
+        for _ in 0..1000 {
+            world.run(s(7));
+            // An attempt without an answer is free to be made again.
+            if !world.link.is_trying() {
+                world.change_network(Memory::default());
+            }
+        }
+        let connects = &world.connects;
+        assert!(connects.len() > 5, "{refusal:?}: {}", connects.len());
+        assert!(connects.windows(2).all(|w| w[1].0 - w[0].0 >= asked));
+    }
+}
+
+#[test]
+fn a_drained_cluster_is_not_called_early_from_another_network() {
+    for (kind, gone) in [(Kind::Quic, true), (Kind::Ssh, true), (Kind::Ssh, false)] {
+        let mut world = World::with(5, Policy::Only(kind), Profile::Normal);
+        world.run_until_event();
+        let asked = world.drain(60_000, 1);
+        if gone {
+            world.link.handle_closed(Which::Held, world.now);
+            world.act();
+        }
+        for _ in 0..10 {
+            world.run(s(5));
+            world.change_network(Memory::default());
+        }
+        assert_eq!(world.connects.len(), 1);
+        world.run(s(60));
+        assert!(world.serves());
+        assert!(world.connects[1].0 - asked >= s(60), "{kind:?}");
+    }
 }
 
 #[test]

@@ -9,6 +9,8 @@
 //! they share the connection is told in [`link_ssh`].
 
 mod client;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -98,6 +100,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (wire, cutter) = Wire::new(stream);
+    let mut unfinished = Unfinished(Some(cutter));
     let wire: Box<dyn Duplex> = Box::new(wire);
     let (tell, dials) = mpsc::channel(WAITING);
     let (alive, over) = watch::channel(());
@@ -116,6 +119,7 @@ where
         .await
         .map_err(failed)?;
     authenticate(&mut handle, identity, &ended).await?;
+    let cutter = unfinished.0.take().unwrap_or_default();
     Ok(Ssh {
         handle: Arc::new(handle),
         table,
@@ -127,6 +131,18 @@ where
         closing: AtomicBool::new(false),
         round_trip: Mutex::new(None),
     })
+}
+
+/// A connection that is being opened. russh's task would go on with one that is given up, for as
+/// long as the peer likes.
+struct Unfinished(Option<Cutter>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(cutter) = &self.0 {
+            cutter.cut();
+        }
+    }
 }
 
 async fn authenticate(

@@ -43,8 +43,6 @@ const BOUNDS: Bounds = Bounds {
     pool: 2 << 20,
     linger: Duration::from_secs(10),
 };
-/// Dials that wait to be looked at.
-const WAITING: usize = 8;
 /// Time for a disconnect with its reason to be on its way.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Keys are exchanged anew after this time, or a gigabyte; an exchange costs 3 kB.
@@ -102,7 +100,7 @@ where
     let (wire, cutter) = Wire::new(stream);
     let mut unfinished = Unfinished(Some(cutter));
     let wire: Box<dyn Duplex> = Box::new(wire);
-    let (tell, dials) = mpsc::channel(WAITING);
+    let (tell, dials) = mpsc::channel(BOUNDS.channels);
     let (alive, over) = watch::channel(());
     let (table, ended) = (Table::new(BOUNDS), Ended::default());
     let client = Client {

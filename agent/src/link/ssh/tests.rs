@@ -2,8 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use protocol::PROXY_KEY_ID;
 use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::ssh_key::private::Ed25519Keypair;
+use russh::server::{self, Auth};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
@@ -34,6 +36,53 @@ fn identity(ca: &PrivateKey) -> Identity {
         key: Arc::new(key),
         host_ca: ca.public_key().key_data().clone(),
         now: SystemTime::now().duration_since(UNIX_EPOCH).unwrap(),
+    }
+}
+
+struct Cluster;
+
+impl server::Handler for Cluster {
+    type Error = russh::Error;
+
+    async fn auth_openssh_certificate(
+        &mut self,
+        _: &str,
+        _: &Certificate,
+    ) -> Result<Auth, russh::Error> {
+        Ok(Auth::Accept)
+    }
+}
+
+/// A link, and the cluster's handle on it.
+async fn link() -> (Ssh, server::Handle) {
+    let (ca, host) = (key(), key());
+    let config = Arc::new(server::Config {
+        certificates: vec![certificate(&ca, &host, PROXY_KEY_ID)],
+        keys: vec![host],
+        ..server::Config::default()
+    });
+    let (here, there) = tokio::io::duplex(4096);
+    let serving = tokio::spawn(server::run_stream(config, there, Cluster));
+    let ssh = connect(here, Around::Nothing, Counter::default(), &identity(&ca)).await;
+    let ssh = ssh.map_err(|fault| fault.text).unwrap();
+    let running = serving.await.unwrap().unwrap();
+    let handle = running.handle();
+    tokio::spawn(running);
+    (ssh, handle)
+}
+
+#[tokio::test]
+async fn dials_at_once_wait_for_their_turn() {
+    let (ssh, cluster) = link().await;
+    let mut dials = Vec::new();
+    for number in 0..60 {
+        let opening = cluster.channel_open_forwarded_tcpip("", 0, "", 0);
+        let channel = timeout(LIMIT, opening).await.unwrap();
+        dials.push(channel.unwrap_or_else(|error| panic!("dial {number}: {error}")));
+    }
+    for _ in 0..dials.len() {
+        let dial = timeout(LIMIT, ssh.accept()).await.unwrap();
+        assert!(dial.is_ok());
     }
 }
 

@@ -372,6 +372,18 @@ async fn an_end_that_sends_more_than_it_may_is_left() {
 }
 
 #[tokio::test]
+async fn a_piece_without_bytes_is_not_the_end() {
+    let mut link = link().await;
+    let ((_up, mut down, _), (mut reader, _writer, _)) = link.dial().await;
+    let id = link.agent_table.only();
+    link.agent_table.data(id, b"").unwrap();
+    down.write_all(b"more").await.unwrap();
+    let mut got = [0; 4];
+    let read = timeout(LONG, reader.read_exact(&mut got)).await.unwrap();
+    assert_eq!((read.unwrap(), &got), (4, b"more"));
+}
+
+#[tokio::test]
 async fn a_channel_too_many_is_refused() {
     let mut link = link().await;
     let mut open = Vec::new();

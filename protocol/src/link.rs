@@ -245,6 +245,7 @@ impl Link {
     pub fn handle_heard(&mut self, now: Duration) {
         let Some(held) = &mut self.held else { return };
         if held.heard(now) {
+            self.choice.light(held.kind);
             self.tell(Event::Light);
             self.lighten(now);
         }

@@ -2,8 +2,8 @@
 //!
 //! * QUIC is tried first. If its handshake is not done within [`STAGGER`], SSH starts beside it,
 //!   and the first that is authenticated is taken.
-//! * QUIC links that went dark [`DARK_TWICE`] times without having [`LIVED`] put SSH first: some
-//!   networks let a handshake through and nothing after it.
+//! * QUIC links that went dark [`DARK_TWICE`] times without having [`LIVED`], and were not heard
+//!   again, put SSH first: some networks let a handshake through and nothing after it.
 //! * While a link runs over SSH, QUIC is tried again at growing intervals, and taken once it holds.
 //! * What worked is remembered for each network by the caller ([`Choice::remember`]).
 
@@ -129,14 +129,25 @@ impl Choice {
         if kind == Kind::Ssh {
             return;
         }
-        if lasting >= LIVED {
-            self.went_dark = 0;
-            self.failed_probes = 0;
-        }
+        self.ended(kind, lasting);
         self.went_dark = self.went_dark.saturating_add(1);
         if self.went_dark >= DARK_TWICE && self.policy == Policy::Auto {
             self.preferred = Kind::Ssh;
             self.failed_probes = self.failed_probes.saturating_add(1);
+        }
+    }
+
+    /// A link that was dark carries again.
+    pub fn light(&mut self, kind: Kind) {
+        self.went_dark = 0;
+        self.preferred = kind;
+    }
+
+    /// A link has ended that carried something for `lasting`.
+    pub fn ended(&mut self, kind: Kind, lasting: Duration) {
+        if kind == Kind::Quic && lasting >= LIVED {
+            self.went_dark = 0;
+            self.failed_probes = 0;
         }
     }
 
@@ -200,6 +211,16 @@ mod tests {
         assert_eq!(first(&choice), Kind::Quic);
         choice.dark(Kind::Quic, MINUTE);
         assert_eq!(first(&choice), Kind::Ssh);
+    }
+
+    #[test]
+    fn quic_that_is_heard_again_is_not_blamed() {
+        let mut choice = Choice::new(Policy::Auto);
+        for _ in 0..10 {
+            choice.dark(Kind::Quic, MINUTE);
+            choice.light(Kind::Quic);
+        }
+        assert_eq!(first(&choice), Kind::Quic);
     }
 
     #[test]

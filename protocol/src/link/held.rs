@@ -64,6 +64,11 @@ impl Held {
     fn lasting(&self, now: Duration) -> Duration {
         now.saturating_sub(self.since)
     }
+
+    /// How long it is known to have worked.
+    const fn carried(&self) -> Duration {
+        self.heard.saturating_sub(self.since)
+    }
 }
 
 impl Link {
@@ -300,10 +305,11 @@ impl Link {
 
     /// The held connection is gone; another may be on its way already.
     fn end(&mut self, loss: Loss, now: Duration) {
-        if let Some(held) = self.held.take()
-            && held.lasting(now) >= LIVED
-        {
-            self.backoff.reset();
+        if let Some(held) = self.held.take() {
+            self.choice.ended(held.kind, held.carried());
+            if held.lasting(now) >= LIVED {
+                self.backoff.reset();
+            }
         }
         let retry_in = if self.is_trying() {
             Duration::ZERO
@@ -316,7 +322,9 @@ impl Link {
     }
 
     fn leave(&mut self, at: Duration, now: Duration) {
-        self.held = None;
+        if let Some(held) = self.held.take() {
+            self.choice.ended(held.kind, held.carried());
+        }
         self.backoff.reset();
         self.cancel_next(CloseCode::Done);
         self.why = Why::NoLink;

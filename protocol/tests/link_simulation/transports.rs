@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use protocol::keepalive::Profile;
 use protocol::link::{BETTER_TIMEOUT, CHANGED_SPREAD, CHANGED_TIMEOUT, Event, Memory, PROVE};
-use protocol::transport::{FIRST_PROBE, Kind, Policy, STAGGER};
+use protocol::transport::{FIRST_PROBE, Kind, LIVED, Policy, STAGGER};
 
 use crate::s;
 use crate::world::{Path, ROUND_TRIP, World};
@@ -86,6 +86,40 @@ fn a_network_that_darkens_quic_twice_is_met_with_ssh_first() {
     let tried = world.connects.len();
     world.run_until_serving();
     assert_eq!(world.connects[tried].1.first, Kind::Ssh);
+}
+
+#[test]
+fn a_young_link_that_goes_dark_and_is_heard_again_counts_for_quic() {
+    let mut world = World::new(3);
+    world.run_until_event();
+    for _ in 0..3 {
+        world.run(s(20));
+        world.paths(Path::Dark);
+        assert_eq!(world.run_until_event(), Event::Dark);
+        world.paths(Path::Up);
+        assert_eq!(world.run_until_event(), Event::Light);
+    }
+    assert_eq!(world.link.memory().worked, Some(Kind::Quic));
+}
+
+#[test]
+fn quic_that_has_carried_a_link_for_long_is_looked_for_soon() {
+    let mut world = World::new(1);
+    world.udp = Path::Dark;
+    world.run_until_event();
+    world.run(s(1800));
+    world.udp = Path::Up;
+    assert_eq!(world.run_until_event(), Event::Up(Kind::Quic));
+    world.run(LIVED * 2);
+    world.drain(1000, 1);
+    world.udp = Path::Dark;
+    while world.kind() != Some(Kind::Ssh) {
+        assert!(world.step(Duration::MAX));
+    }
+    let (up, tried) = (world.now, world.connects.len());
+    world.run(FIRST_PROBE + s(1));
+    assert_eq!(world.connects.len(), tried + 1);
+    assert!(world.connects[tried].0 - up >= FIRST_PROBE - ROUND_TRIP);
 }
 
 #[test]

@@ -101,10 +101,11 @@ fn way(to: IpAddr) -> Option<Network> {
     let hardware = gateway
         .as_deref()
         .and_then(|gateway| interface::hardware_of(gateway, &interface));
+    let site = hardware.clone().or_else(|| site(way.gateway, way.local));
     Some(Network {
         id: id([
             gateway.as_deref().unwrap_or_default(),
-            hardware.as_deref().unwrap_or_default(),
+            site.as_deref().unwrap_or_default(),
             &interface,
         ]),
         kind: InterfaceKind::of(&interface),
@@ -113,6 +114,18 @@ fn way(to: IpAddr) -> Option<Network> {
         gateway: way.gateway,
         hardware,
     })
+}
+
+/// What tells networks apart whose routers have no hardware address that could be looked up, which
+/// are those of IPv6: many of them are `fe80::1`.
+fn site(gateway: Option<IpAddr>, local: IpAddr) -> Option<String> {
+    match (gateway, local) {
+        (Some(IpAddr::V6(_)), IpAddr::V6(local)) => {
+            let [a, b, c, d, ..] = local.segments();
+            Some(format!("{a:x}:{b:x}:{c:x}:{d:x}"))
+        }
+        _ => None,
+    }
 }
 
 /// All that can be had without netlink.
@@ -125,7 +138,7 @@ fn bare(to: IpAddr) -> Option<Network> {
     })
 }
 
-/// FNV-1a of gateway, its hardware address and the interface: short, stable, and nobody gains by a
+/// FNV-1a of gateway, its hardware address or our prefix, and the interface: short, stable, and nobody gains by a
 /// collision.
 fn id(parts: [&str; 3]) -> NetworkId {
     let hash = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -213,6 +226,17 @@ pub(crate) mod tests {
             id(["", "", "wwan0"]),
         ];
         assert!(!others.contains(&cellular().id));
+    }
+
+    #[test]
+    fn routers_of_one_name_serve_different_prefixes() {
+        let router = Some("fe80::1".parse().unwrap());
+        let at = |local: &str| site(router, local.parse().unwrap());
+        assert_eq!(at("2001:db8:1:2:3:4:5:6"), at("2001:db8:1:2:ffff::1"));
+        assert_ne!(at("2001:db8:1:2::1"), at("2001:db8:1:3::1"));
+        assert_eq!(at("192.0.2.1"), None);
+        // A modem gets another prefix with each call.
+        assert_eq!(site(None, "2001:db8:1:2::1".parse().unwrap()), None);
     }
 
     #[test]

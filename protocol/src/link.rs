@@ -21,7 +21,8 @@
 //!   by itself: an SSH link that falls silent is lost at once.
 //! * **Doubt:** a cluster that takes a new link retires the old one, for good. So once a Hello has
 //!   gone, only the answer tells which of the two would be dialled: a greeting is not given up for
-//!   an old link that is heard again, and after one that came to nothing another link is made.
+//!   an old link that is heard again, and when the way round a dark link came to nothing then,
+//!   another link is made.
 //! * **Better:** while a link runs over SSH, QUIC is looked for ([`crate::transport`]). It must
 //!   hold for [`PROVE`] before the cluster is asked to welcome it.
 //! * **Back-off:** without a link, every failure waits longer ([`crate::backoff`]); only a link
@@ -334,6 +335,8 @@ impl Link {
     /// The next connection has come to nothing.
     fn failed(&mut self, loss: Loss, at_least: Duration, now: Duration) {
         let answered = matches!(loss, Loss::Refused(_));
+        // What only lets handshakes through cuts off each better link that is tried, mostly before
+        // its Hello has arrived, and a new link each time would cost sessions.
         if self.is_greeting() && !answered && self.why != Why::Better {
             self.doubt();
         }

@@ -185,6 +185,7 @@ impl Runner {
         if heard && (self.sessions.count() > 0 || self.supervisor.is_listening()) {
             self.supervisor.handle_heard(now);
         }
+        self.supervisor.handle_attended(self.sessions.count() > 0);
         self.supervisor.handle_timeout(now);
         self.act(now);
         let sessions = &self.sessions;

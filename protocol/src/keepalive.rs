@@ -2,12 +2,15 @@
 //! more often than that.
 //!
 //! The machine waits a little longer each time, until the cluster reports that the agent's address
-//! changed ([`crate::message::control::ToAgent::Rebound`]): then the silence was too long. Between
-//! what held and what did not, it halves the gap until that is small, and stays just below.
+//! changed ([`crate::message::control::ToAgent::Rebound`]): then the silence was too long.
 //!
 //! ```text
-//!   first ──held──► ×1.5 ──held──► ×1.5 ──lost──► halfway ──► ... ──► steady, a little below
+//!   first ──held──► + 1/8 ──held──► + 1/8 ── ... ──lost──► steady, a little below what held
 //! ```
+//!
+//! Steps are small since those that hold cost nothing: the packets that they are made of keep the
+//! mapping anyway. One that fails costs [`cost::REBOUND`], and nobody can reach the device
+//! meanwhile. So the gap between what held and what did not is halved only as long as that pays.
 //!
 //! A silence counts as held once the next one begins without a report. What was learnt is
 //! remembered for each network by the caller ([`Keepalive::known`]).
@@ -16,9 +19,19 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cost;
+
 /// No mapping is shorter: RFC 4787 §4.3 asks for two minutes, the worst seen keep 10 to 20 s.
 pub const LEAST: Duration = Duration::from_secs(10);
-/// So many steady silences before a longer one is tried again: a NAT may have been replaced.
+/// The next silence is longer by one such part of the one that held.
+const STEP: u32 = 8;
+/// What a lost mapping costs, in heartbeats.
+const FAILED: u64 = cost::REBOUND.div_ceil(cost::HEARTBEAT);
+/// Closer than this is not worth knowing: the timers of both ends and of the NAT do not agree.
+const CLOSE: Duration = Duration::from_secs(3);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// So many steady silences before the one that was lost is tried again: a NAT may have been replaced.
+/// That costs less than a hundredth of them.
 const RETRY_AFTER: u16 = 4096;
 /// A silence that used to hold must fail so often in a row before it is believed: a NAT that
 /// restarts loses every mapping, whatever its age.
@@ -41,10 +54,20 @@ impl Profile {
     #[must_use]
     pub const fn first(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Metered => 30,
-            Self::Normal => 25,
+            Self::Metered | Self::Normal => 25,
             Self::Lan => 15,
         })
+    }
+
+    /// The longest silence while somebody uses the device. A NAT on the way that is another one
+    /// all of a sudden tells nobody: it shows when the agent sends, and until then nothing comes in.
+    #[must_use]
+    pub const fn attended(self) -> Duration {
+        match self {
+            Self::Metered => Duration::MAX,
+            Self::Normal => Duration::from_secs(5),
+            Self::Lan => Duration::from_secs(3),
+        }
     }
 
     /// The longest silence, whatever the network allows: how long a dead link may look alive.
@@ -123,11 +146,19 @@ impl Keepalive {
         self.most = most;
     }
 
-    /// How long to be silent next.
+    /// How long to be silent next. Nothing was reported of the silence before, so it has held.
     #[must_use]
     pub fn interval(&self) -> Duration {
         let most = self.profile.most().min(self.most);
-        self.wish().clamp(LEAST.min(most), most)
+        let mut next = *self;
+        next.probed_early();
+        next.wish().clamp(LEAST.min(most), most)
+    }
+
+    /// How long to be silent next while somebody uses the device.
+    #[must_use]
+    pub fn attended(&self) -> Duration {
+        self.interval().min(self.profile.attended())
     }
 
     fn wish(&self) -> Duration {
@@ -135,28 +166,44 @@ impl Keepalive {
         if lost.is_zero() {
             return match held {
                 Duration::ZERO => self.profile.first(),
-                held => held.saturating_mul(3) / 2,
+                held => held.saturating_add(held / STEP),
             };
         }
         if held >= lost || held.is_zero() {
             return lost / 2;
         }
-        if self.is_steady() {
-            // The timers of both ends and of the NAT do not agree to the second.
-            return held - (held / 32).max(Duration::from_secs(1));
+        if !self.is_steady() {
+            return held.saturating_add((held / STEP).min((lost - held) / 2));
         }
-        held.saturating_add(lost) / 2
+        if self.steady >= RETRY_AFTER {
+            return lost;
+        }
+        // The mapping may have held by a hair.
+        held - (held / 64).max(Duration::from_secs(1))
     }
 
-    /// Whether there is nothing left to find out.
+    /// Whether there is nothing left to find out that is worth a failure, which is as likely as not:
+    /// what is saved would have to pay for it in a third of a day.
     fn is_steady(&self) -> bool {
+        if self.lost.is_zero() || self.held.is_zero() {
+            return false;
+        }
         let gap = self.lost.saturating_sub(self.held);
-        !self.lost.is_zero() && gap <= (self.lost / 16).max(Duration::from_secs(3))
+        let a_day = |silence: Duration| DAY.as_secs() / silence.as_secs().max(1);
+        let saved = a_day(self.held).saturating_sub(a_day(self.held.saturating_add(gap / 2)));
+        gap <= CLOSE || saved <= FAILED * 3
     }
 
     /// A probe is sent after this much silence. Whatever the one before tested has held.
     pub fn probed(&mut self, silence: Duration) {
         if let Some(tested) = self.tested.replace(silence) {
+            self.confirm(tested);
+        }
+    }
+
+    /// As [`Self::probed`], after a silence that was kept short: it tests nothing.
+    pub fn probed_early(&mut self) {
+        if let Some(tested) = self.tested.take() {
             self.confirm(tested);
         }
     }
@@ -170,10 +217,6 @@ impl Keepalive {
         self.held = self.held.max(silence);
         if self.is_steady() {
             self.steady = self.steady.saturating_add(1);
-            if self.steady >= RETRY_AFTER {
-                self.steady = 0;
-                self.lost = Duration::ZERO;
-            }
         }
     }
 
@@ -230,8 +273,8 @@ mod tests {
     fn it_settles_just_below_what_the_nat_allows() {
         for mapping in 12..=1200 {
             let mut keepalive = Keepalive::new(Profile::Metered);
-            let lost = run(&mut keepalive, s(mapping), 40);
-            assert!(lost <= 6, "{mapping} s: lost {lost} times");
+            let lost = run(&mut keepalive, s(mapping), 60);
+            assert!(lost <= 4, "{mapping} s: lost {lost} times");
             assert_eq!(run(&mut keepalive, s(mapping), 1000), 0, "{mapping} s");
             let got = keepalive.interval();
             assert!(got <= s(mapping), "{mapping} s: {got:?}");
@@ -281,6 +324,33 @@ mod tests {
         assert!(keepalive.interval() <= s(60));
         run(&mut keepalive, s(600), usize::from(RETRY_AFTER) + 60);
         assert!(keepalive.interval() >= s(450), "{:?}", keepalive.interval());
+    }
+
+    #[test]
+    fn looking_whether_a_nat_keeps_longer_costs_one_mapping() {
+        for mapping in [25, 60, 120, 300] {
+            let mut keepalive = Keepalive::new(Profile::Metered);
+            run(&mut keepalive, s(mapping), 100);
+            let before = keepalive.interval();
+            let rounds = usize::from(RETRY_AFTER) * 3;
+            assert!(run(&mut keepalive, s(mapping), rounds) <= 3, "{mapping} s");
+            assert_eq!(keepalive.interval(), before);
+        }
+    }
+
+    #[test]
+    fn a_silence_kept_short_teaches_nothing_and_forgets_nothing() {
+        let mut keepalive = Keepalive::new(Profile::Normal);
+        keepalive.probed(s(25));
+        keepalive.probed_early();
+        assert_eq!(keepalive.known().held_s, 25, "it had held");
+        let before = keepalive;
+        for _ in 0..10 {
+            keepalive.probed_early();
+            keepalive.lost();
+        }
+        assert_eq!(keepalive, before);
+        assert!(keepalive.attended() < keepalive.interval());
     }
 
     #[test]

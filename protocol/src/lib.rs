@@ -12,6 +12,7 @@
 //! | [`resume`] | streams that outlive their links: numbered, acknowledged, attached again |
 //! | [`opening`] | what a TCP connection starts with |
 //! | [`keepalive`] | how long a link may be silent |
+//! | [`cost`] | what all that costs on the wire |
 //! | [`transport`] | QUIC or SSH |
 //! | [`appetite`] | whether a stream is bulk |
 //! | [`congestion`] | how much may be in flight on a link |
@@ -29,6 +30,7 @@ pub mod appetite;
 pub mod backoff;
 pub mod clock;
 pub mod congestion;
+pub mod cost;
 pub mod error;
 pub mod identity;
 pub mod keepalive;

@@ -15,6 +15,8 @@
 //!
 //! * **Liveness:** after a silence ([`crate::keepalive`]) it asks for a sign of life; anything
 //!   heard counts. Without an answer within [`PROBE_TIMEOUT`] the link is *dark*.
+//! * **Attended:** while somebody uses the device, silence is kept short, so that what happens on
+//!   the way is noticed before that person does.
 //! * **Dark:** a QUIC connection is kept, since its streams go on when the path returns: it is
 //!   probed every second or two, and given up after [`DARK_FOR`]. Meanwhile other connections are
 //!   tried, and the first that the cluster welcomes takes its place. TCP would wait much too long
@@ -132,6 +134,8 @@ pub struct Link {
     why: Why,
     choice: Choice,
     keepalives: [Keepalive; 2],
+    /// Somebody uses the device.
+    attended: bool,
     backoff: Backoff,
     /// The cluster wants no other link before this.
     not_before: Duration,
@@ -157,6 +161,7 @@ impl Link {
             why: Why::NoLink,
             choice: Choice::new(config.policy),
             keepalives: [Keepalive::new(config.profile); 2],
+            attended: false,
             backoff: Backoff::new(config.seed),
             not_before: Duration::ZERO,
             actions: heapless::Deque::new(),
@@ -302,6 +307,12 @@ impl Link {
         };
         let soon = self.backoff.below(CHANGED_SPREAD);
         self.wait(soon, now);
+    }
+
+    /// Whether somebody uses the device at present: then silence is kept short, unless packets cost
+    /// money.
+    pub const fn handle_attended(&mut self, attended: bool) {
+        self.attended = attended;
     }
 
     /// Time has passed.

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use link_quic::{Control, insist};
+use link_quic::{Control, insist, nameless, packet_sizes};
 use nix::sys::socket::{setsockopt, sockopt};
 use protocol::error::CloseCode;
 use protocol::message::join::EXPORTED;
@@ -107,8 +107,9 @@ fn endpoint(to: SocketAddr, offload: Offload) -> Result<Endpoint, Fault> {
     // The same socket by another descriptor: quinn switches receiving whole batches on by itself.
     let same = socket.try_clone().map_err(Fault::local)?;
     let runtime = Arc::new(quinn::TokioRuntime);
-    let endpoint = Endpoint::new(quinn::EndpointConfig::default(), None, socket, runtime)
-        .map_err(Fault::local)?;
+    let mut config = quinn::EndpointConfig::default();
+    config.cid_generator(nameless);
+    let endpoint = Endpoint::new(config, None, socket, runtime).map_err(Fault::local)?;
     apply(offload, &same);
     Ok(endpoint)
 }
@@ -135,6 +136,7 @@ fn config(tls: rustls::ClientConfig, offload: Offload) -> Result<ClientConfig, F
         .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
         .send_window(SEND_WINDOW)
         .congestion_controller_factory(Arc::new(Control))
+        .mtu_discovery_config(Some(packet_sizes()))
         .enable_segmentation_offload(offload == Offload::Auto)
         // None come, but who takes none may send none.
         .datagram_receive_buffer_size(Some(DATAGRAMS))

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures::future::{BoxFuture, FutureExt};
-use link_quic::{Control, insist};
+use link_quic::{Control, insist, packet_sizes};
 use nix::sys::socket::{setsockopt, sockopt};
 use protocol::error::CloseCode;
 use quinn::{Connection, ConnectionId, EndpointConfig, IdleTimeout, VarInt};
@@ -175,6 +175,7 @@ pub fn server_config(tls: rustls::ServerConfig) -> Result<quinn::ServerConfig> {
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(SEND_WINDOW)
         .congestion_controller_factory(Arc::new(Control))
+        .mtu_discovery_config(Some(packet_sizes()))
         .datagram_receive_buffer_size(Some(DATAGRAMS));
     config
         .transport_config(Arc::new(transport))

@@ -7,6 +7,7 @@ use super::{
     Loss, PROBE_TIMEOUT, Which, Why, index,
 };
 use crate::error::CloseCode;
+use crate::keepalive::Keepalive;
 use crate::message::control::ToAgent;
 use crate::transport::Kind;
 
@@ -150,7 +151,7 @@ impl Link {
         };
         let liveness = match held.sign {
             Sign::Heard => {
-                let silence = self.keepalive().unwrap_or(Duration::MAX);
+                let silence = self.silence(held.kind).unwrap_or(Duration::MAX);
                 (held.heard.saturating_add(silence), "keepalive")
             }
             Sign::Asked { deadline, again } => (deadline.min(again), "probe"),
@@ -163,6 +164,15 @@ impl Link {
             Some(at) if at < liveness.0 => (at, "drain"),
             _ => liveness,
         }
+    }
+
+    /// How long the link is silent before it asks for a sign of life. TCP cannot move to another
+    /// mapping, so there is nothing to be gained from asking sooner.
+    fn silence(&self, kind: Kind) -> Option<Duration> {
+        self.keepalive_of(kind).map(match kind {
+            Kind::Quic if self.attended => Keepalive::attended,
+            _ => Keepalive::interval,
+        })
     }
 
     pub(super) fn check_held(&mut self, now: Duration) {
@@ -179,7 +189,11 @@ impl Link {
             Sign::Heard => {
                 let silence = now.saturating_sub(held.heard);
                 if let Some(keepalive) = self.keepalives.get_mut(index(held.kind)) {
-                    keepalive.probed(silence);
+                    if silence < keepalive.interval() {
+                        keepalive.probed_early();
+                    } else {
+                        keepalive.probed(silence);
+                    }
                 }
                 self.beat(PROBE_TIMEOUT, now);
                 self.tell_keepalive();

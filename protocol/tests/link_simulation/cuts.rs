@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use protocol::backoff::CAP;
-use protocol::keepalive::Profile;
 use protocol::link::{
     BETTER_TIMEOUT, CONNECT_TIMEOUT, DARK_FOR, Event, LAST_DETOUR, Loss, Memory, PROBE_TIMEOUT,
     PROVE,
 };
-use protocol::transport::{Kind, Policy};
+use protocol::transport::Kind;
 
 use crate::s;
 use crate::world::{Path, ROUND_TRIP, World};
@@ -127,30 +126,6 @@ fn a_cluster_restarted_in_the_dark_is_found_out_as_well() {
     world.restart_cluster();
     world.paths(Path::Up);
     assert!(world.run_until_serving() <= s(4));
-}
-
-/// Wire bytes of one probe and its acknowledgement over QUIC, IPv4 and UDP headers included.
-const PROBE_BYTES: usize = 57 + 62;
-
-#[test]
-fn a_day_of_silence_fits_the_budget() {
-    for (profile, mapping, most) in [
-        (Profile::Metered, 120, 100_000),
-        (Profile::Metered, 300, 50_000),
-        (Profile::Metered, 3600, 50_000),
-        (Profile::Normal, 30, 500_000),
-        (Profile::Normal, 120, 500_000),
-    ] {
-        let mut world = World::with(7, Policy::Auto, profile);
-        world.mapping = s(mapping);
-        // What is learnt on the first day is remembered.
-        world.run(s(24 * 3600));
-        let before = world.heartbeats;
-        world.run(s(24 * 3600));
-        let bytes = (world.heartbeats - before) * PROBE_BYTES;
-        assert!(bytes <= most, "{profile:?}, {mapping} s: {bytes}");
-        assert_eq!(world.trace.len(), 1, "the link was never lost");
-    }
 }
 
 #[test]

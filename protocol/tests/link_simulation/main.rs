@@ -5,11 +5,13 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stdout,
     reason = "a test fails by panicking"
 )]
 
 mod cluster;
 mod cuts;
+mod silence;
 mod transports;
 mod world;
 

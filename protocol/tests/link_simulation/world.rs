@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use protocol::cost;
 use protocol::keepalive::Profile;
 use protocol::link::{Action, Config, Event, Link, Memory, Which};
 use protocol::message::Text;
@@ -48,8 +49,14 @@ pub(crate) struct World {
     pub(crate) refusal: Option<(Refusal, u32)>,
     /// How long the NAT keeps a mapping of UDP.
     pub(crate) mapping: Duration,
+    /// Whether it has the link's mapping, however short it was silent.
+    mapped: bool,
     pub(crate) connects: Vec<(Duration, Plan)>,
     pub(crate) heartbeats: usize,
+    /// Mappings that were lost in silence.
+    pub(crate) lost: usize,
+    /// What QUIC has cost on the wire.
+    pub(crate) bytes: u64,
     pub(crate) rebinds: usize,
     /// Whether a connection cannot be taken along to another network.
     pub(crate) strands: bool,
@@ -89,8 +96,11 @@ impl World {
             tcp: Path::Up,
             refusal: None,
             mapping: Duration::MAX,
+            mapped: true,
             connects: Vec::new(),
             heartbeats: 0,
+            lost: 0,
+            bytes: 0,
             rebinds: 0,
             strands: false,
             told_s: 0,
@@ -136,6 +146,11 @@ impl World {
             .handle_network_changed(Profile::Normal, memory, self.now);
         self.act();
         self.now
+    }
+
+    /// The NAT is another one, and knows no mapping.
+    pub(crate) fn change_nat(&mut self) {
+        self.mapped = false;
     }
 
     /// The cluster asks the agent to come back later; gives when.
@@ -208,7 +223,10 @@ impl World {
         }
         let now = self.now;
         match arrival {
-            Arrival::Connected => self.link.handle_connected(kind, now),
+            Arrival::Connected => {
+                self.bytes += cost::LINK;
+                self.link.handle_connected(kind, now);
+            }
             Arrival::Failed => {
                 self.next = None;
                 self.link.handle_closed(which, now);
@@ -270,13 +288,17 @@ impl World {
             }
             Action::SendHeartbeat { .. } => {
                 self.heartbeats += 1;
+                self.bytes += cost::HEARTBEAT;
                 let held = self.held.expect("nothing to ask");
                 if self.send(held, Word::Heartbeat) && self.unsaid.contains(&held.id) {
                     self.unsaid.retain(|id| *id != held.id);
                     self.send(held, Word::Moving);
                 }
             }
-            Action::SendKeepalive { interval_s } => self.told_s = interval_s,
+            Action::SendKeepalive { interval_s } => {
+                self.bytes += cost::MESSAGE;
+                self.told_s = interval_s;
+            }
             Action::Rebind if self.strands => {
                 self.stranded = self.held.map(|held| held.id);
                 self.link.handle_stranded(self.now);
@@ -339,7 +361,10 @@ impl World {
         self.words.push((at, connection, word));
         let silence = self.now - std::mem::replace(&mut self.sent, self.now);
         let known = connection.kind == Kind::Quic && self.cluster.knows(connection.id);
-        if word == Word::Heartbeat && known && silence > self.mapping {
+        let mapped = std::mem::replace(&mut self.mapped, true) && silence <= self.mapping;
+        if word == Word::Heartbeat && known && !mapped {
+            self.lost += 1;
+            self.bytes += cost::REBOUND;
             let at = self.now + ROUND_TRIP;
             self.arrivals.push((at, connection.id, Arrival::Rebound));
         }

@@ -216,20 +216,25 @@ impl<'o> Bench<'o> {
         let usual = if self.options.long { 60 } else { 10 };
         let time = Duration::from_mins(self.options.idle.unwrap_or(usual));
         self.settle()?;
-        say(&format!(
-            "{name}: twice {} minutes ...",
-            time.as_secs() / 60
-        ));
-        wait(time);
+        let minutes = time.as_secs() / 60;
+        say(&format!("{name}: twice {minutes} minutes ..."));
+        let (ours, peer) = self.bytes_of(time);
+        let learning = format!("{name}: its first {minutes} minutes");
+        figures.add(&learning, "kB", ours / 1000.0, peer / 1000.0);
+        let (ours, peer) = self.bytes_of(time);
+        let a_day = 24.0 * 3600.0 / time.as_secs_f64() / 1000.0;
+        figures.add(&name, "kB/day", ours * a_day, peer * a_day);
+        Ok(())
+    }
+
+    /// Lets time pass; says what both sides put on the wire meanwhile.
+    fn bytes_of(&self, time: Duration) -> (f64, f64) {
         let link = self.links.link(Interface::Wlan);
         link.reset_counters();
         wait(time);
         let counters = link.counters();
-        let days = time.as_secs_f64() / (24.0 * 3600.0);
-        let a_day = |port| counters.bytes_of(port) as f64 / days;
-        let (ours, peer) = (a_day(self.ours.port()), a_day(self.peer.port()));
-        figures.add(&name, "kB/day", ours / 1000.0, peer / 1000.0);
-        Ok(())
+        let of = |port| counters.bytes_of(port) as f64;
+        (of(self.ours.port()), of(self.peer.port()))
     }
 
     /// Waits until both sides serve dials.

@@ -72,3 +72,23 @@ pub struct Proxy {
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::store::Backend;
+    use crate::store::sqlite::{Options, Sqlite};
+
+    /// A proxy of its own, over what is in a folder.
+    pub(super) async fn proxy(dir: &Path) -> Proxy {
+        let store = Sqlite::open(&dir.join("tether.db"), Options::default()).unwrap();
+        let store: Arc<dyn Backend> = Arc::new(store);
+        let audit = Audit::open(&dir.join("audit.db")).unwrap();
+        let authorities = Arc::new(Authorities::open(&store, "lab").await.unwrap());
+        crate::start::assemble(store, audit, authorities, "gw.example.net")
+            .await
+            .unwrap()
+    }
+}

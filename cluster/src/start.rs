@@ -176,7 +176,11 @@ impl Cluster {
     }
 }
 
-async fn assemble(
+/// The services over a store and an audit log.
+///
+/// # Errors
+/// If the store fails, or its records are damaged.
+pub(crate) async fn assemble(
     store: Arc<dyn Backend>,
     audit: Audit,
     authorities: Arc<Authorities>,

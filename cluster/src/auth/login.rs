@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use protocol::identity::Fingerprint;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -13,7 +14,7 @@ use time::OffsetDateTime;
 use super::Secret;
 use super::access;
 use super::ca::{Authorities, Issued, UserSubject, peer, ssh_key};
-use super::credential::{Credentials, check_password};
+use super::credential::{Credentials, Turn, check_password};
 use super::locks::Locks;
 use crate::audit::{Audit, Event, code};
 use crate::resource::role::RoleSpec;
@@ -100,12 +101,21 @@ pub enum LoginError {
 impl Login {
     /// Checks an attempt and issues certificates; either way the audit log says so.
     ///
+    /// Once it is checked, it is checked to the end: who hangs up to guess again has failed.
+    ///
     /// # Errors
     /// As [`LoginError`] says.
     pub async fn log_in(&self, attempt: Attempt) -> Result<LoggedIn, LoginError> {
+        let turn = self.credentials.turn(&attempt.user).await?;
+        let login = self.clone();
+        let checked = tokio::spawn(async move { login.attempt(attempt, turn).await });
+        checked.await.context("a login was cut short")?
+    }
+
+    async fn attempt(&self, attempt: Attempt, turn: Turn) -> Result<LoggedIn, LoginError> {
         let (user, addr) = (attempt.user.clone(), attempt.addr.clone());
         let fingerprint = peer::fingerprint(&ssh_key(attempt.public_key));
-        let result = self.check_and_issue(attempt).await;
+        let result = self.check_and_issue(attempt, turn).await;
         let event = match &result {
             Ok(logged_in) => success(&user, logged_in, fingerprint),
             Err(e) => Event::new(code::LOGIN_FAILED).field("error", e.to_string()),
@@ -116,11 +126,11 @@ impl Login {
         result
     }
 
-    async fn check_and_issue(&self, attempt: Attempt) -> Result<LoggedIn, LoginError> {
+    async fn check_and_issue(&self, attempt: Attempt, turn: Turn) -> Result<LoggedIn, LoginError> {
         if self.credentials.locked_out(&attempt.user).await? {
             return Err(LoginError::LockedOut);
         }
-        let user = match self.authenticate(&attempt).await {
+        let user = match self.authenticate(&attempt, &turn).await {
             Err(error @ (LoginError::BadCredentials | LoginError::BadInvite)) => {
                 self.credentials.count_failure(&attempt.user).await?;
                 return Err(error);
@@ -128,15 +138,20 @@ impl Login {
             other => other?,
         };
         self.credentials.forget_failures(&attempt.user).await?;
+        drop(turn);
         self.issue(&user, &attempt).await
     }
 
-    async fn authenticate(&self, attempt: &Attempt) -> Result<Resource<UserSpec>, LoginError> {
+    async fn authenticate(
+        &self,
+        attempt: &Attempt,
+        turn: &Turn,
+    ) -> Result<Resource<UserSpec>, LoginError> {
         let (mut credential, revision) = self.credentials.get(&attempt.user).await?;
         let Some(code) = &attempt.invite else {
             let fits = self
                 .credentials
-                .verify(&credential, attempt.password.clone())
+                .verify(turn, &credential, attempt.password.clone())
                 .await?;
             return match self.user(&attempt.user).await? {
                 // Only who knows the password learns of a lock.
@@ -156,7 +171,7 @@ impl Login {
             .ok_or(LoginError::BadInvite)?;
         let user = self.not_locked(user)?;
         check_password(&attempt.password).map_err(LoginError::WeakPassword)?;
-        credential.password = Some(self.credentials.hash(attempt.password.clone()).await?);
+        credential.password = Some(turn.hash(attempt.password.clone()).await?);
         // Compare-and-swap: of two who redeem it at once, one is told that it was used.
         match self
             .credentials

@@ -142,6 +142,10 @@ async fn invite(
 }
 
 async fn log_in(proxy: &Proxy, remote: Remote, request: LoginRequest) -> Response {
+    let Some(_place) = proxy.limits.logins.enter(remote.addr.ip()) else {
+        let text = "too many people log in at this moment; try again in a moment";
+        return failure(StatusCode::SERVICE_UNAVAILABLE, "busy", text);
+    };
     let key = STANDARD
         .decode(&request.public_key)
         .ok()
@@ -316,4 +320,33 @@ fn failure(status: StatusCode, code: &str, text: &str) -> Response {
         Json(json!({ "error": { "code": code, "message": text } })),
     )
         .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_guesses_too_much_at_once_is_told_to_wait_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let proxy = crate::proxy::tests::proxy(dir.path()).await;
+        let status = async |host: u8| {
+            let addr = SocketAddr::from(([192, 0, 2, host], 7));
+            let request = LoginRequest {
+                user: "ann".into(),
+                password: Secret::new("a guess".into()),
+                invite: None,
+                public_key: STANDARD.encode([7; 32]),
+                ttl_s: None,
+            };
+            let remote = Remote { addr, user: None };
+            log_in(&proxy, remote, request).await.status()
+        };
+        let enter = || proxy.limits.logins.enter([192, 0, 2, 7].into());
+        let waiting: Vec<_> = std::iter::from_fn(enter).collect();
+        assert_eq!(status(7).await, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(status(8).await, StatusCode::UNAUTHORIZED);
+        drop(waiting);
+        assert_eq!(status(7).await, StatusCode::UNAUTHORIZED);
+    }
 }

@@ -21,6 +21,9 @@ const TCP: u32 = 2048;
 const HANDSHAKES: u32 = 2048;
 /// QUIC connections that wait for their handshake to begin, at about 4 KiB each.
 const WAITING: u32 = 16_384;
+/// Passwords that wait to be checked. Four are at once, in a twentieth of a second each: whoever
+/// comes last waits for some seconds.
+const LOGINS: u32 = 256;
 /// TLS handshakes whose expensive part may be due at once: enough for the processors of a small
 /// server. Everything else that is due waits behind them, dials included.
 const TLS_TURNS: usize = 4;
@@ -36,6 +39,8 @@ pub struct Limits {
     pub handshakes: Places,
     /// For QUIC connections before that.
     pub waiting: Places,
+    /// For passwords that wait to be checked.
+    pub logins: Places,
     /// For the expensive part of TLS handshakes over TCP.
     pub tls: Turns,
 }
@@ -46,6 +51,7 @@ impl Default for Limits {
             tcp: Places::new(TCP),
             handshakes: Places::new(HANDSHAKES),
             waiting: Places::new(WAITING),
+            logins: Places::new(LOGINS),
             tls: Turns(Arc::new(Semaphore::new(TLS_TURNS))),
         }
     }

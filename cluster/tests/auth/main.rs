@@ -23,6 +23,7 @@ use cluster::resource::user::{Traits, UserSpec};
 use cluster::resource::{Resource, Resources};
 use cluster::store::Backend;
 use cluster::store::sqlite::{Options, Sqlite};
+use futures::FutureExt;
 use protocol::identity::NodeId;
 use protocol::message::join::PROOF_CONTEXT;
 use ring::signature::{Ed25519KeyPair, KeyPair};
@@ -277,6 +278,45 @@ async fn a_success_before_the_limit_forgets_failures() {
     }
     let done = auth.login.log_in(attempt("ann", "long enough", None)).await;
     assert!(matches!(done, Err(LoginError::LockedOut)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_guesses_at_once_no_more_than_five_are_looked_at() {
+    let auth = Auth::new().await;
+    auth.add_user("ann", "long enough").await;
+    let guess = |number| {
+        let login = auth.login.clone();
+        async move {
+            login
+                .log_in(attempt("ann", &format!("guess {number}"), None))
+                .await
+        }
+    };
+    let answers = futures::future::join_all((0..40).map(guess)).await;
+    let wrong = |answer: &&Result<_, _>| matches!(answer, Err(LoginError::BadCredentials));
+    let locked = |answer: &&Result<_, _>| matches!(answer, Err(LoginError::LockedOut));
+    assert_eq!(answers.iter().filter(wrong).count(), 5);
+    assert_eq!(answers.iter().filter(locked).count(), 35);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_hangs_up_before_the_answer_has_failed_all_the_same() {
+    let auth = Auth::new().await;
+    auth.add_user("ann", "long enough").await;
+    let wrong = || auth.login.log_in(attempt("ann", "wrong", None));
+    assert!(wrong().now_or_never().is_none());
+    for _ in 0..4 {
+        assert!(matches!(wrong().await, Err(LoginError::BadCredentials)));
+    }
+    let right = auth.login.log_in(attempt("ann", "long enough", None));
+    assert!(matches!(right.await, Err(LoginError::LockedOut)));
+    let all_six = async {
+        while auth.login.audit.newest(10).await.unwrap().len() < 6 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let limit = Duration::from_secs(60);
+    tokio::time::timeout(limit, all_six).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

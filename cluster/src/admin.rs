@@ -33,6 +33,8 @@ pub const SOCKET: &str = "admin.sock";
 pub const LINE_LIMIT: u64 = 16 << 20;
 /// A request must come within this time.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// Wait after an accept that failed for lack of files or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a request failed: a word for exit codes and a sentence for people.
 #[derive(Debug)]
@@ -104,13 +106,21 @@ impl Admin {
 
     /// Serves requests for as long as it is polled.
     pub async fn serve(self, listener: UnixListener) {
-        while let Ok((stream, _)) = listener.accept().await {
-            let admin = self.clone();
-            tokio::spawn(async move {
-                if let Err(error) = admin.answer(stream).await {
-                    tracing::debug!(error = format!("{error:#}"), "admin request failed");
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => drop(tokio::spawn(self.clone().serve_one(stream))),
+                // The last who can help must not be shut out for good.
+                Err(error) => {
+                    tracing::warn!(%error, "the admin socket cannot accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
-            });
+            }
+        }
+    }
+
+    async fn serve_one(self, stream: UnixStream) {
+        if let Err(error) = self.answer(stream).await {
+            tracing::debug!(error = format!("{error:#}"), "admin request failed");
         }
     }
 

@@ -6,6 +6,7 @@ pub mod admin;
 pub mod audit;
 pub mod auth;
 pub mod config;
+pub mod descriptors;
 pub mod duration;
 pub mod files;
 pub mod printable;

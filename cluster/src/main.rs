@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cluster::config::{Config, File};
+use cluster::descriptors;
 use cluster::start::Cluster;
 use tracing_subscriber::EnvFilter;
 
@@ -123,6 +124,7 @@ fn run(config: &Config, format: LogFormat) -> Result<()> {
             .init(),
         LogFormat::Json => log.json().init(),
     }
+    descriptors::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

@@ -171,6 +171,7 @@ impl Cluster {
         let flushed = async { tokio::join!(self.endpoint.wait_idle(), hang_up(&links.registry)) };
         tokio::time::timeout(FLUSH, flushed).await.ok();
         links.presence.flush(&proxy.resources).await;
+        proxy.audit.tell_left_out().await;
         tracing::info!("stopped");
         Ok(())
     }

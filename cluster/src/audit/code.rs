@@ -1,7 +1,7 @@
 //! Kinds of events. Codes ending in `I` inform, in `W` warn.
 
 /// A kind of event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Code {
     /// What happened.
     pub event: &'static str,

@@ -1,48 +1,55 @@
 //! Where events are kept: one writer thread over an SQLite file.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Event;
+use super::refusals::Refusals;
+use crate::store::StoreError;
+use crate::store::sqlite::file;
+use crate::store::sqlite::schema::Format;
 
 /// Events waiting to be written; whoever records more waits.
 const QUEUE: usize = 256;
-/// "TAUD", so that another program's file is never taken for ours.
-const APPLICATION_ID: i32 = 0x5441_5544;
+/// "TAUD". Before there were versions, the table was there already.
+const FORMAT: Format = Format {
+    application: 0x5441_5544,
+    steps: &["
+        CREATE TABLE IF NOT EXISTS events (
+            seq INTEGER PRIMARY KEY,
+            time INTEGER NOT NULL,
+            event TEXT NOT NULL
+        ) STRICT;
+    "],
+};
 /// Most events one search gives.
 const MAX_FOUND: usize = 10_000;
 
 /// Why the audit log could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
-    /// SQLite refused.
-    #[error("audit log {}: {source}", path.display())]
-    Sqlite {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite says.
-        source: rusqlite::Error,
-    },
-    /// The file is something else.
-    #[error("{} is not an audit log of Tether; move it away, it is left as it is", path.display())]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-    },
+    /// The file is damaged, foreign or of a newer version, or cannot be read.
+    #[error("audit log {0}")]
+    File(#[from] StoreError),
     /// No thread could be started.
     #[error("audit log: {0}")]
     Thread(std::io::Error),
 }
 
+/// An event was not written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the audit log cannot be written; the cluster's own log says why")]
+pub struct Unwritten;
+
 enum Job {
     Record {
         event: Event,
-        done: oneshot::Sender<()>,
+        done: oneshot::Sender<bool>,
     },
     Find {
         limit: usize,
@@ -54,6 +61,7 @@ enum Job {
 #[derive(Clone)]
 pub struct Audit {
     jobs: mpsc::Sender<Job>,
+    pub(super) refusals: Refusals,
 }
 
 impl Audit {
@@ -62,21 +70,33 @@ impl Audit {
     /// # Errors
     /// If the file is foreign, damaged, or cannot be written.
     pub fn open(path: &Path) -> Result<Self, AuditError> {
-        let connection = open(path)?;
+        let connection = file::open(path, &FORMAT)?;
         let (jobs, queue) = mpsc::channel(QUEUE);
         thread::Builder::new()
             .name("audit".into())
             .spawn(move || work(&connection, queue))
             .map_err(AuditError::Thread)?;
-        Ok(Self { jobs })
+        let refusals = Refusals::default();
+        Ok(Self { jobs, refusals })
     }
 
-    /// Writes an event down, and returns when that is done.
+    /// Writes down what has happened, and returns when that is done or has failed, which the
+    /// cluster's own log says.
     pub async fn record(&self, event: Event) {
+        self.require(event).await.ok();
+    }
+
+    /// Writes down what must not happen without its trace.
+    ///
+    /// # Errors
+    /// If it is not written; the cluster's own log says why.
+    pub async fn require(&self, event: Event) -> Result<(), Unwritten> {
         let (done, written) = oneshot::channel();
-        if self.jobs.send(Job::Record { event, done }).await.is_ok() {
-            // An error here means that the log is gone, which `work` has reported.
-            written.await.ok();
+        let job = Job::Record { event, done };
+        self.jobs.send(job).await.map_err(|_| Unwritten)?;
+        match written.await {
+            Ok(true) => Ok(()),
+            _ => Err(Unwritten),
         }
     }
 
@@ -96,39 +116,6 @@ impl Audit {
     }
 }
 
-fn open(path: &Path) -> Result<Connection, AuditError> {
-    let failed = |source| AuditError::Sqlite {
-        path: path.to_owned(),
-        source,
-    };
-    crate::files::create_private(path).map_err(AuditError::Thread)?;
-    let connection = Connection::open(path).map_err(failed)?;
-    let id: i32 = connection
-        .pragma_query_value(None, "application_id", |r| r.get(0))
-        .map_err(failed)?;
-    let tables: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))
-        .map_err(failed)?;
-    if id != APPLICATION_ID && (id != 0 || tables > 0) {
-        return Err(AuditError::Foreign {
-            path: path.to_owned(),
-        });
-    }
-    connection
-        .execute_batch(&format!(
-            "PRAGMA journal_mode = WAL;
-             PRAGMA synchronous = FULL;
-             PRAGMA application_id = {APPLICATION_ID};
-             CREATE TABLE IF NOT EXISTS events (
-                 seq INTEGER PRIMARY KEY,
-                 time INTEGER NOT NULL,
-                 event TEXT NOT NULL
-             ) STRICT;"
-        ))
-        .map_err(failed)?;
-    Ok(connection)
-}
-
 fn work(connection: &Connection, mut queue: mpsc::Receiver<Job>) {
     let mut batch = Vec::with_capacity(QUEUE);
     while let Some(first) = queue.blocking_recv() {
@@ -145,23 +132,24 @@ fn work(connection: &Connection, mut queue: mpsc::Receiver<Job>) {
 
 /// Writes all waiting events in one transaction, then answers.
 fn serve(connection: &Connection, batch: &mut Vec<Job>) {
-    let mut written = Vec::new();
+    let mut events = Vec::new();
     let mut searches = Vec::new();
-    let in_transaction = connection.execute_batch("BEGIN IMMEDIATE").is_ok();
     for job in batch.drain(..) {
         match job {
-            Job::Record { event, done } => {
-                write(connection, event);
-                written.push(done);
-            }
+            Job::Record { event, done } => events.push((seal(event), done)),
             Job::Find { limit, found } => searches.push((limit, found)),
         }
     }
-    if in_transaction && let Err(error) = connection.execute_batch("COMMIT") {
+    let sealed = events.iter().map(|(sealed, _)| sealed);
+    let written = match events.is_empty() {
+        true => Ok(()),
+        false => write(connection, sealed),
+    };
+    if let Err(error) = &written {
         tracing::error!(%error, "audit events could not be written; they are in this log only");
     }
-    for done in written {
-        done.send(()).ok();
+    for (_, done) in events {
+        done.send(written.is_ok()).ok();
     }
     for (limit, found) in searches {
         found
@@ -170,15 +158,27 @@ fn serve(connection: &Connection, batch: &mut Vec<Job>) {
     }
 }
 
-fn write(connection: &Connection, event: Event) {
+fn seal(event: Event) -> (i64, Value) {
     let now = OffsetDateTime::now_utc();
     let sealed = event.seal(&hex::encode(rand::random::<[u8; 16]>()), now);
     tracing::info!(target: "audit", "{sealed}");
-    let row = params![now.unix_timestamp(), sealed.to_string()];
-    if let Err(error) = connection.execute("INSERT INTO events (time, event) VALUES (?1, ?2)", row)
-    {
-        tracing::error!(%error, "an audit event could not be written; it is in this log only");
+    (now.unix_timestamp(), sealed)
+}
+
+/// All of them or none. What is begun is taken back, or it would be in the way of what follows.
+fn write<'a>(
+    connection: &Connection,
+    events: impl Iterator<Item = &'a (i64, Value)>,
+) -> rusqlite::Result<()> {
+    let behavior = TransactionBehavior::Immediate;
+    let transaction = Transaction::new_unchecked(connection, behavior)?;
+    let mut insert =
+        connection.prepare_cached("INSERT INTO events (time, event) VALUES (?1, ?2)")?;
+    for (time, event) in events {
+        insert.execute(params![time, event.to_string()])?;
     }
+    drop(insert);
+    transaction.commit()
 }
 
 fn find(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<Value>> {
@@ -193,4 +193,94 @@ fn find(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<Value>> {
         .rev()
         .filter_map(|text| serde_json::from_str(text).ok())
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::code;
+    use super::*;
+
+    fn event() -> Event {
+        Event::new(code::LOGIN)
+    }
+
+    /// A closed log with some events in it.
+    fn filled(path: &Path) {
+        let connection = file::open(path, &FORMAT).unwrap();
+        let events: Vec<_> = (0..100)
+            .map(|_| seal(event().user(&"x".repeat(500))))
+            .collect();
+        write(&connection, events.iter()).unwrap();
+        connection.close().unwrap();
+    }
+
+    fn refused(path: &Path) -> StoreError {
+        let before = std::fs::read(path).unwrap();
+        let error = Audit::open(path).err().unwrap();
+        assert!(std::fs::read(path).unwrap() == before, "altered");
+        match error {
+            AuditError::File(error) => error,
+            AuditError::Thread(error) => StoreError::io(path, &error),
+        }
+    }
+
+    #[test]
+    fn a_log_that_is_emptied_damaged_or_too_new_is_refused_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.db");
+        filled(&path);
+        let whole = std::fs::read(&path).unwrap();
+        for page in 1..whole.len() / 4096 {
+            let mut damaged = whole.clone();
+            damaged[page * 4096..][..64].fill(0xa5);
+            std::fs::write(&path, damaged).unwrap();
+            assert!(matches!(refused(&path), StoreError::Corrupt { .. }));
+        }
+        std::fs::write(&path, b"").unwrap();
+        assert!(matches!(refused(&path), StoreError::Corrupt { .. }));
+        std::fs::write(&path, &whole).unwrap();
+        let newer = Connection::open(&path).unwrap();
+        newer.pragma_update(None, "user_version", 2).unwrap();
+        newer.close().unwrap();
+        let newer = |error| {
+            matches!(
+                error,
+                StoreError::TooNew {
+                    found: 2,
+                    known: 1,
+                    ..
+                }
+            )
+        };
+        assert!(newer(refused(&path)));
+    }
+
+    #[tokio::test]
+    async fn a_log_from_before_there_were_versions_keeps_its_events() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.db");
+        filled(&path);
+        let older = Connection::open(&path).unwrap();
+        older.pragma_update(None, "user_version", 0).unwrap();
+        older.close().unwrap();
+        let audit = Audit::open(&path).unwrap();
+        audit.require(event()).await.unwrap();
+        assert_eq!(audit.newest(1000).await.unwrap().len(), 101);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_written_is_not_acknowledged_and_stands_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.db");
+        let audit = Audit::open(&path).unwrap();
+        let other = Connection::open(&path).unwrap();
+        let full =
+            "CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(FAIL, 'full'); END";
+        other.execute_batch(full).unwrap();
+        assert_eq!(audit.require(event()).await, Err(Unwritten));
+        audit.record(event()).await;
+        other.execute_batch("DROP TRIGGER full").unwrap();
+        audit.require(event()).await.unwrap();
+        assert_eq!(audit.newest(10).await.unwrap().len(), 1);
+    }
 }

@@ -120,7 +120,10 @@ impl Join {
         let event = event
             .field("token", token_name(token))
             .field("addr.remote", claim.addr);
-        self.audit.record(event).await;
+        match result {
+            Ok(_) => self.audit.record(event).await,
+            Err(_) => self.audit.refused(event).await,
+        }
         result
     }
 

@@ -117,12 +117,16 @@ impl Login {
         let fingerprint = peer::fingerprint(&ssh_key(attempt.public_key));
         let result = self.check_and_issue(attempt, turn).await;
         let event = match &result {
-            Ok(logged_in) => success(&user, logged_in, fingerprint),
+            Ok(logged_in) => success(logged_in, fingerprint),
             Err(e) => Event::new(code::LOGIN_FAILED).field("error", e.to_string()),
         };
-        self.audit
-            .record(event.user(&user).field("addr.remote", addr))
-            .await;
+        let event = event.user(&user).field("addr.remote", addr);
+        if result.is_ok() {
+            self.audit.require(event).await.context("a login")?;
+            tracing::info!(user, "logged in");
+        } else {
+            self.audit.refused(event).await;
+        }
         result
     }
 
@@ -255,8 +259,7 @@ pub async fn roles_of(
     Ok(roles)
 }
 
-fn success(user: &str, logged_in: &LoggedIn, fingerprint: Fingerprint) -> Event {
-    tracing::info!(user, "logged in");
+fn success(logged_in: &LoggedIn, fingerprint: Fingerprint) -> Event {
     let expires = OffsetDateTime::from(logged_in.issued.not_after);
     Event::new(code::LOGIN)
         .field("fingerprint", hex::encode(fingerprint.0))

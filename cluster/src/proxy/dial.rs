@@ -73,7 +73,10 @@ impl Proxy {
     ) -> Result<Dialled, Refused> {
         let result = self.try_dial(caller, target, login).await;
         match &result {
-            Ok(dialled) => self.audit.record(dialled.event(code::SESSION_START)).await,
+            Ok(dialled) => {
+                let written = self.audit.require(dialled.event(code::SESSION_START));
+                written.await.map_err(internal)?;
+            }
             Err(refused) => {
                 self.metrics.dials_refused.inc();
                 let event = Event::new(code::SESSION_REFUSED)
@@ -82,7 +85,7 @@ impl Proxy {
                     .field("login", login.unwrap_or_default())
                     .field("addr.remote", caller.addr.to_string())
                     .field("reason", refused.text.clone());
-                self.audit.record(event).await;
+                self.audit.record(event.brief()).await;
             }
         }
         result

@@ -262,7 +262,7 @@ impl Proxy {
         if text.contains("certificate") {
             let event =
                 Event::new(code::CERTIFICATE_REFUSED).field("addr.remote", addr.to_string());
-            self.audit.record(event.field("error", text)).await;
+            self.audit.refused(event.field("error", text)).await;
         }
     }
 

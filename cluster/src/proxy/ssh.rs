@@ -170,7 +170,7 @@ impl SshProxy {
     /// and nodes that exist, so that strangers cannot fill the audit log.
     async fn note_no_certificate(&self, name: &str, addr: SocketAddr) {
         let error = "no valid certificate was shown: it has expired, or there was none";
-        tracing::info!(%addr, error, "ssh refused");
+        tracing::debug!(%addr, error, "ssh refused");
         let resources = &self.proxy.resources;
         let event = Event::new(code::CERTIFICATE_REFUSED);
         let event = if let Ok(Some(_)) = resources.find::<UserSpec>(name).await {
@@ -212,7 +212,7 @@ async fn attend(
 async fn record_refusal(proxy: &Proxy, event: Event, addr: SocketAddr, error: &str) {
     let event = event.field("error", error);
     let event = event.field("addr.remote", addr.to_string());
-    proxy.audit.record(event).await;
+    proxy.audit.refused(event).await;
 }
 
 /// How far a client has come.

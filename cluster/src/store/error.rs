@@ -46,7 +46,7 @@ pub enum StoreError {
         /// The rule it breaks.
         detail: &'static str,
     },
-    /// The file is, or once was, a store, and is damaged.
+    /// The file is, or once was, what it should be, and is damaged.
     #[error("{path} is corrupt: {detail}")]
     Corrupt {
         /// The damaged file.
@@ -54,8 +54,8 @@ pub enum StoreError {
         /// Where the damage shows.
         detail: String,
     },
-    /// The file is something else than a store.
-    #[error("{path} is not a Tether store: {detail}")]
+    /// The file is something else.
+    #[error("{path} is not this file of Tether: {detail}")]
     Foreign {
         /// The file.
         path: PathBuf,
@@ -117,7 +117,7 @@ impl StoreError {
         }
     }
 
-    pub(super) fn io(path: &Path, error: &io::Error) -> Self {
+    pub(crate) fn io(path: &Path, error: &io::Error) -> Self {
         let path = path.to_owned();
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path },

@@ -24,10 +24,10 @@ use super::watch::Watchers;
 use super::{Answer, Backend, Key, MAX_VALUE, StoreError, Watch};
 
 mod change;
-mod file;
+pub(crate) mod file;
 mod reader;
 mod row;
-mod schema;
+pub(crate) mod schema;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -87,7 +87,7 @@ impl Sqlite {
     /// process has it open.
     pub fn open(path: &Path, options: Options) -> Result<Self, StoreError> {
         let lock = file::lock(path)?;
-        let connection = file::open(path)?;
+        let connection = file::open(path, &schema::STORE)?;
         let watchers = Arc::new(Watchers::new(options.watch_depth));
         let writer = Writer::new(path, connection)?;
         let reader = Reader::new(path, options.clock.clone())?;

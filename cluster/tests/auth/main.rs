@@ -320,6 +320,33 @@ async fn who_hangs_up_before_the_answer_has_failed_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_with_a_long_name_leaves_a_short_trace() {
+    let auth = Auth::new().await;
+    let long = "x".repeat(10_000);
+    let refused = auth.login.log_in(attempt(&long, "wrong", None)).await;
+    assert!(matches!(refused, Err(LoginError::BadCredentials)));
+    let events = auth.login.audit.newest(10).await.unwrap();
+    let rows: Vec<_> = events.iter().map(|row| row.to_string().len()).collect();
+    assert!(rows.len() == 1 && rows.iter().all(|bytes| *bytes < 1000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_logged_in_while_the_audit_log_cannot_be_written() {
+    let auth = Auth::new().await;
+    auth.add_user("ann", "long enough").await;
+    let log_in = || auth.login.log_in(attempt("ann", "long enough", None));
+    let log = rusqlite::Connection::open(auth.dir.path().join("audit.db")).unwrap();
+    log.execute_batch(
+        "CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(FAIL, 'full'); END",
+    )
+    .unwrap();
+    assert!(matches!(log_in().await, Err(LoginError::Internal(_))));
+    log.execute_batch("DROP TRIGGER full").unwrap();
+    assert!(log_in().await.is_ok());
+    assert_eq!(auth.login.audit.newest(10).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_locked_user_is_told_so_and_a_stranger_is_not() {
     let auth = Auth::new().await;
     auth.add_user("ann", "long enough").await;

@@ -151,7 +151,7 @@ impl server::Handler for Guest {
                 Ok(Auth::Accept)
             }
             Err(error) => {
-                tracing::info!(addr = %self.addr, %error, "ssh certificate refused");
+                tracing::debug!(addr = %self.addr, %error, "ssh certificate refused");
                 self.login.send_replace(Login::Refused);
                 let event = Event::new(code::CERTIFICATE_REFUSED);
                 let event = match shown.cert_type() {

@@ -1,6 +1,6 @@
-//! Opening the file: only a sound store is touched, everything else is refused as it is.
+//! Opening a file: only a sound one is touched, everything else is refused as it is.
 //!
-//! A new store is prepared under another name and then renamed, so under its own name there is
+//! A new file is prepared under another name and then renamed, so under its own name there is
 //! never a half-made one, and an empty file is damage and no beginning. What the header tells is
 //! read without the engine, which would otherwise fold a foreign write-ahead log into its file.
 
@@ -15,7 +15,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::row::failure;
-use super::schema::{self, APPLICATION_ID};
+use super::schema::{self, Format};
 use crate::store::StoreError;
 
 /// How long to wait for a shell or a backup that looks into the file. They hold it for moments,
@@ -45,23 +45,23 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// The writer's connection to a store that is checked and up to date. The lock has to be held.
-pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+/// The writer's connection to a file that is checked and up to date. The store's lock has to be held.
+pub(crate) fn open(path: &Path, format: &Format) -> Result<Connection, StoreError> {
     if !path
         .try_exists()
         .map_err(|error| StoreError::io(path, &error))?
     {
-        create(path)?;
+        create(path, format)?;
     }
-    inspect(path)?;
+    inspect(path, format)?;
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let keep_log = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
     let failed = |error| failure(path, &error);
     connection.set_db_config(keep_log, true).map_err(failed)?;
-    schema::check_version(path, schema::version(path, &connection)?)?;
+    format.check_version(path, schema::version(path, &connection)?)?;
     check(path, &connection)?;
     durable(path, &connection)?;
-    schema::migrate(path, &mut connection)?;
+    format.migrate(path, &mut connection)?;
     connection.set_db_config(keep_log, false).map_err(failed)?;
     Ok(connection)
 }
@@ -90,7 +90,7 @@ fn durable(path: &Path, connection: &Connection) -> Result<(), StoreError> {
         .map_err(|error| failure(path, &error))
 }
 
-fn create(path: &Path) -> Result<(), StoreError> {
+fn create(path: &Path, format: &Format) -> Result<(), StoreError> {
     if fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0) {
         return Err(StoreError::corrupt(
             path,
@@ -101,14 +101,14 @@ fn create(path: &Path) -> Result<(), StoreError> {
     for leftover in ["", "-journal", "-wal", "-shm"] {
         remove(&beside(&draft, leftover))?;
     }
-    prepare(&draft)?;
+    prepare(&draft, format)?;
     fs::rename(&draft, path)
         .and_then(|()| File::open(folder(path))?.sync_all())
         .map_err(|error| StoreError::io(path, &error))
 }
 
-/// A store of schema version 0, on disk.
-fn prepare(draft: &Path) -> Result<(), StoreError> {
+/// A file of schema version 0, on disk.
+fn prepare(draft: &Path, format: &Format) -> Result<(), StoreError> {
     let file = OpenOptions::new()
         .create_new(true)
         .write(true)
@@ -118,7 +118,7 @@ fn prepare(draft: &Path) -> Result<(), StoreError> {
     let connection = connect(draft, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let failed = |error| failure(draft, &error);
     connection
-        .pragma_update(None, "application_id", APPLICATION_ID)
+        .pragma_update(None, "application_id", format.application)
         .map_err(failed)?;
     durable(draft, &connection)?;
     connection.close().map_err(|(_, error)| failed(error))?;
@@ -134,7 +134,7 @@ fn remove(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Reads the header without the engine.
-fn inspect(path: &Path) -> Result<(), StoreError> {
+fn inspect(path: &Path, format: &Format) -> Result<(), StoreError> {
     let mut header = Vec::with_capacity(HEADER);
     File::open(path)
         .and_then(|file| file.take(HEADER as u64).read_to_end(&mut header))
@@ -149,11 +149,11 @@ fn inspect(path: &Path) -> Result<(), StoreError> {
     let (Some(application), Some(version)) = (word(&header, 68), word(&header, 60)) else {
         return Err(StoreError::corrupt(path, "its header is cut short"));
     };
-    if application != APPLICATION_ID {
+    if application != format.application {
         let detail = format!("it is an SQLite database of application {application:#010x}");
         return Err(StoreError::foreign(path, detail));
     }
-    schema::check_version(path, version)
+    format.check_version(path, version)
 }
 
 fn word(header: &[u8], at: usize) -> Option<u32> {

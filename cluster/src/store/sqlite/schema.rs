@@ -7,11 +7,20 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::row::failure;
 use crate::store::StoreError;
 
-/// Marks a file as a store: "Tthr", in the header's application id.
-pub(super) const APPLICATION_ID: u32 = 0x5474_6872;
+/// A kind of file.
+pub(crate) struct Format {
+    /// Marks it, in the header's application id.
+    pub(crate) application: u32,
+    /// What turns version n of the schema into version n + 1. A step that has shipped never changes.
+    pub(crate) steps: &'static [&'static str],
+}
 
-/// What turns version n of the schema into version n + 1. A step that has shipped never changes.
-///
+/// The store: "Tthr".
+pub(super) const STORE: Format = Format {
+    application: 0x5474_6872,
+    steps: STEPS,
+};
+
 /// A rowid table, since values are larger than what an index page holds well.
 const STEPS: &[&str] = &["
     CREATE TABLE item (
@@ -28,14 +37,26 @@ const STEPS: &[&str] = &["
     INSERT INTO counter VALUES ('revision', 0);
 "];
 
-/// Refuses a schema that this build does not know.
-pub(super) fn check_version(path: &Path, found: u32) -> Result<(), StoreError> {
-    let known = known(STEPS);
-    if found > known {
-        let path = path.to_owned();
-        return Err(StoreError::TooNew { path, found, known });
+impl Format {
+    /// Refuses a schema that this build does not know.
+    pub(super) fn check_version(&self, path: &Path, found: u32) -> Result<(), StoreError> {
+        let known = known(self.steps);
+        if found > known {
+            let path = path.to_owned();
+            return Err(StoreError::TooNew { path, found, known });
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Brings the file to the newest version, or leaves it as it is.
+    pub(super) fn migrate(
+        &self,
+        path: &Path,
+        connection: &mut Connection,
+    ) -> Result<(), StoreError> {
+        let found = version(path, connection)?;
+        run(connection, found, self.steps).map_err(|error| failure(path, &error))
+    }
 }
 
 /// The version as the engine sees it, with what is still in the write-ahead log.
@@ -43,12 +64,6 @@ pub(super) fn version(path: &Path, connection: &Connection) -> Result<u32, Store
     connection
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .map_err(|error| failure(path, &error))
-}
-
-/// Brings the file to the newest version, or leaves it as it is.
-pub(super) fn migrate(path: &Path, connection: &mut Connection) -> Result<(), StoreError> {
-    let found = version(path, connection)?;
-    run(connection, found, STEPS).map_err(|error| failure(path, &error))
 }
 
 fn run(connection: &mut Connection, found: u32, steps: &[&str]) -> rusqlite::Result<()> {
@@ -84,7 +99,8 @@ mod tests {
     fn an_empty_file_gets_every_step_and_a_second_run_does_nothing() {
         let mut connection = Connection::open_in_memory().expect("opens");
         for _ in 0..2 {
-            migrate(Path::new("store"), &mut connection).expect("migrates");
+            let done = STORE.migrate(Path::new("store"), &mut connection);
+            done.expect("migrates");
             assert_eq!(tables(&connection), ["counter", "item"]);
             assert_eq!(version(Path::new("store"), &connection), Ok(known(STEPS)));
         }

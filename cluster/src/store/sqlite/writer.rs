@@ -263,7 +263,9 @@ mod tests {
     fn writer(path: &Path) -> Writer {
         let mut connection = Connection::open(path).expect("opens");
         connection.busy_timeout(Duration::ZERO).expect("sets");
-        schema::migrate(path, &mut connection).expect("migrates");
+        schema::STORE
+            .migrate(path, &mut connection)
+            .expect("migrates");
         Writer::new(path, connection).expect("a writer")
     }
 

@@ -9,7 +9,7 @@ use rusqlite::config::DbConfig;
 
 use super::{Bench, key};
 use crate::store::sqlite::file;
-use crate::store::sqlite::schema::APPLICATION_ID;
+use crate::store::sqlite::schema::STORE;
 use crate::store::{Backend, StoreError};
 
 const PAGE: usize = 4096;
@@ -92,9 +92,9 @@ async fn a_new_store_is_for_its_owner_alone_and_survives_a_restart() {
 #[test]
 fn the_writer_waits_for_the_disk_and_the_file_is_marked() {
     let bench = Bench::new();
-    let writer = file::open(&bench.path()).expect("opens");
+    let writer = file::open(&bench.path(), &STORE).expect("opens");
     let number = |name| writer.pragma_query_value(None, name, |row| row.get::<_, u32>(0));
-    assert_eq!(number("application_id"), Ok(APPLICATION_ID));
+    assert_eq!(number("application_id"), Ok(STORE.application));
     assert_eq!(number("user_version"), Ok(1));
     assert_eq!(number("synchronous"), Ok(2), "FULL");
     let mode = writer.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0));
@@ -144,7 +144,7 @@ fn files_of_other_programs_are_refused() {
     let text = Bench::new();
     fs::write(text.path(), "users:\n  - ann\n".repeat(1000)).expect("writes");
     assert!(foreign(&refused(&text)));
-    for application in [0, APPLICATION_ID + 1] {
+    for application in [0, STORE.application + 1] {
         let bench = Bench::new();
         database(&bench.path(), application, 1);
         assert!(foreign(&refused(&bench)), "application {application}");
@@ -195,7 +195,7 @@ async fn a_store_of_a_newer_version_is_refused() {
 async fn a_store_of_version_0_is_brought_up_to_date() {
     let bench = Bench::new();
     let file = Connection::open(bench.path()).expect("opens");
-    file.pragma_update(None, "application_id", APPLICATION_ID)
+    file.pragma_update(None, "application_id", STORE.application)
         .expect("sets");
     drop(file);
     let store = bench.open();

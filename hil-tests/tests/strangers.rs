@@ -2,14 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 
-use hil_tests::cluster::{Cluster, READY};
+use hil_tests::cluster::{Cluster, READY, me};
 use hil_tests::process::{poll, run};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+/// More than one address finds places for over bare SSH.
+const STRANGERS: usize = 300;
 /// Far more than find a file, and fewer than any kernel lets wait for an accept.
 const CROWD: usize = 100;
 /// What the cluster may open on top of what it has.
@@ -55,4 +58,22 @@ fn an_administrator_gets_in_again_when_strangers_had_taken_all_files() {
     drop((strangers, asked));
     let answered = poll(READY, || cluster.tctl(&["status"]).unwrap().ok().ok());
     assert!(answered.is_some(), "{}", cluster.log());
+}
+
+#[test]
+fn strangers_over_bare_ssh_get_fewer_places_and_leave_the_rest_to_others() {
+    let (_dir, cluster) = Cluster::temporary().unwrap();
+    cluster.add_user("operator", "access", &me()).unwrap();
+    let greeted = || {
+        let mut tcp = TcpStream::connect(("127.0.0.1", cluster.port())).unwrap();
+        tcp.write_all(b"SSH-2.0-stranger\r\n").unwrap();
+        let mut first = [0; 4];
+        (tcp.read_exact(&mut first).is_ok() && &first == b"SSH-").then_some(tcp)
+    };
+    let strangers: Vec<_> = (0..STRANGERS).map(|_| greeted()).collect();
+    let in_all = strangers.iter().flatten().count();
+    assert!((256..STRANGERS).contains(&in_all), "{in_all}");
+    cluster.logged_in("operator").unwrap();
+    drop(strangers);
+    assert!(poll(READY, greeted).is_some());
 }

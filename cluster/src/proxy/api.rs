@@ -38,6 +38,8 @@ const BODY_LIMIT: usize = 16 * 1024;
 const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
 /// Request headers must be there within this time.
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+/// What HTTP/2 may send before it is read: the least there is for a connection (RFC 9113 §6.9.2).
+const WINDOW: u32 = 65_535;
 /// Largest request head.
 const HEAD_LIMIT: usize = 16 * 1024;
 
@@ -88,6 +90,8 @@ impl Api {
         builder
             .http2()
             .max_header_list_size(HEAD_LIMIT as u32)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
             .max_concurrent_streams(8);
         let connection = builder.serve_connection(TokioIo::new(tls), service);
         if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_LIMIT, connection).await {

@@ -13,11 +13,16 @@ use std::task::Poll;
 
 use tokio::sync::{Notify, Semaphore};
 
-/// TCP connections, from the first byte to the end of authentication: at about 30 KiB each in
-/// mid-handshake, 60 MiB.
+/// TCP connections, from the first byte to the end of authentication, but for bare SSH. In
+/// mid-handshake one takes about 30 KiB. At worst, with what TLS and HTTP/2 keep for a peer that
+/// sends more than is read, it takes 200 KiB: 400 MiB.
 const TCP: u32 = 2048;
-/// QUIC handshakes under way, at about 30 KiB each. One takes a round trip, so this is 1,000 a
-/// second from one address over the slowest links.
+/// Bare SSH, from the greeting to the end of authentication. A packet of 256 KiB gets its room as
+/// soon as its length is there, so this is 128 MiB at worst.
+const SSH: u32 = 512;
+/// QUIC handshakes under way, and what follows until the peer is known: about 30 KiB each, and at
+/// worst 64 KiB more, 190 MiB. One takes a round trip, so this is 1,000 a second from one address
+/// over the slowest links.
 const HANDSHAKES: u32 = 2048;
 /// QUIC connections that wait for their handshake to begin, at about 4 KiB each.
 const WAITING: u32 = 16_384;
@@ -35,6 +40,8 @@ const IPV6_CUSTOMER: u32 = 64;
 pub struct Limits {
     /// For TCP connections.
     pub tcp: Places,
+    /// For those of them that speak SSH.
+    pub ssh: Places,
     /// For QUIC handshakes under way.
     pub handshakes: Places,
     /// For QUIC connections before that.
@@ -49,6 +56,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             tcp: Places::new(TCP),
+            ssh: Places::new(SSH),
             handshakes: Places::new(HANDSHAKES),
             waiting: Places::new(WAITING),
             logins: Places::new(LOGINS),

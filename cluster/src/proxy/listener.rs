@@ -80,7 +80,14 @@ impl Front {
         let seen = peek.await.context("silent")??;
         match opening(first.get(..seen).unwrap_or_default()) {
             Opening::Tls => self.tls(tcp, addr, place).await,
-            Opening::Ssh => self.ssh.serve(tcp, addr, place).await,
+            Opening::Ssh => {
+                let Some(room) = self.proxy.limits.ssh.enter(addr.ip()) else {
+                    self.proxy.metrics.connections_shed.inc();
+                    anyhow::bail!("no room for SSH");
+                };
+                drop(place);
+                self.ssh.serve(tcp, addr, room).await
+            }
             Opening::Unknown => anyhow::bail!("neither TLS nor SSH"),
             Opening::Unclear => anyhow::bail!("closed at once"),
         }

@@ -21,7 +21,7 @@ use super::limits::Place;
 use super::queue::{Line, Queue};
 use crate::audit::{Event, code};
 use crate::auth::ca::peer::{Peer, identify};
-use crate::tunnel::quic::{QuicLink, admit_dials, close, ids};
+use crate::tunnel::quic::{QuicLink, admit_bulk, admit_dials, close, ids};
 use crate::tunnel::stream::Stream;
 
 /// A handshake must be done within this time.
@@ -191,6 +191,7 @@ async fn agent(
     let control = tokio::time::timeout(REQUEST_DEADLINE, connection.accept_bi());
     let (send, recv) = control.await.context("no control stream")??;
     drop(place);
+    admit_bulk(connection);
     let connection = connection.clone();
     let transport = Arc::new(QuicLink { connection, id });
     proxy
@@ -205,6 +206,7 @@ async fn client(proxy: &Proxy, connection: &Connection, place: Place) -> Result<
         bail!("this is not a user's certificate");
     };
     drop(place);
+    admit_bulk(connection);
     admit_dials(connection);
     while let Ok((send, recv)) = connection.accept_bi().await {
         let caller = Caller {

@@ -44,6 +44,9 @@ const CLIENT_DIALS: u32 = 64;
 /// that are open take any of it.
 const CONNECTION_WINDOW: u32 = (CLIENT_DIALS + STREAMS_AT_FIRST) * STREAM_WINDOW;
 
+/// The same before it is known who sends: a request has 8 KiB at most.
+const WINDOW_AT_FIRST: u32 = 64 << 10;
+
 /// Bytes of a stranger that are kept until its handshake begins: a first flight of two packets, and
 /// once more.
 const WAITING_BYTES: u64 = 4 * 1452;
@@ -126,6 +129,11 @@ pub fn close(connection: &Connection, code: CloseCode, why: &str) {
     connection.close(VarInt::from_u32(code.code()), why.as_bytes());
 }
 
+/// Lets a connection that proved to be an agent's or a client's send at its full rate.
+pub fn admit_bulk(connection: &Connection) {
+    connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW));
+}
+
 /// Lets a connection that proved to be a client's have as many dials as a client may.
 pub fn admit_dials(connection: &Connection) {
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(CLIENT_DIALS));
@@ -172,7 +180,7 @@ pub fn server_config(tls: rustls::ServerConfig) -> Result<quinn::ServerConfig> {
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_AT_FIRST))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .receive_window(VarInt::from_u32(WINDOW_AT_FIRST))
         .send_window(SEND_WINDOW)
         .congestion_controller_factory(Arc::new(Control))
         .mtu_discovery_config(Some(packet_sizes()))
@@ -224,12 +232,27 @@ mod tests {
         (here, there.unwrap(), [server, client])
     }
 
+    #[tokio::test]
+    async fn a_stranger_may_send_little_and_a_peer_that_is_known_a_streams_window() {
+        let (cluster, agent, _endpoints) = connected().await;
+        let bulk = vec![0; STREAM_WINDOW as usize];
+        let (mut send, _recv) = agent.open_bi().await.unwrap();
+        let taken = send.write(&bulk).now_or_never().unwrap().unwrap();
+        assert_eq!(taken, WINDOW_AT_FIRST as usize);
+        let (mut second, _recv) = agent.open_bi().await.unwrap();
+        assert!(second.write(&bulk).now_or_never().is_none());
+        admit_bulk(&cluster);
+        let sent = tokio::time::timeout(LIMIT, send.write_all(&bulk[taken..])).await;
+        sent.expect("no room").unwrap();
+    }
+
     /// Far more than a few.
     const DIALS: u32 = 16;
 
     #[tokio::test]
     async fn streams_that_nobody_reads_leave_room_for_one_that_somebody_types_in() {
         let (cluster, agent, _endpoints) = connected().await;
+        admit_bulk(&cluster);
         let mut dials = Vec::new();
         for _ in 0..DIALS {
             let (mut send, recv) = cluster.open_bi().await.unwrap();

@@ -135,6 +135,7 @@ impl Front {
             anyhow::bail!("a user's certificate is required");
         };
         drop(place);
+        link_ssh::tcp::keep_alive(tls.get_ref().0)?;
         let caller = Caller { user, addr };
         self.proxy.serve_dial(caller, Stream::io(tls)).await;
         Ok(())

@@ -67,7 +67,7 @@ struct Stranger {
     _place: Place,
     /// Whom TLS has authenticated already.
     expected: Option<NodePeer>,
-    /// A bare connection's socket; links are tuned, users' connections are not.
+    /// A bare connection's socket: how it is tuned depends on who comes.
     socket: Option<OwnedFd>,
 }
 

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
-use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
@@ -14,9 +13,6 @@ use crate::output;
 
 /// For one address. A SYN is sent again after 1 and 3 s, so three may be lost.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(7);
-/// Seconds of silence before the kernel asks whether the proxy is still there, between two such
-/// questions, and how many may go unanswered: a dead line is noticed within a minute.
-const KEEPALIVE: (u32, u32, u32) = (30, 10, 3);
 
 /// The addresses of a proxy; never none.
 pub(crate) async fn resolve(proxy: &ProxyAddr) -> Result<Vec<SocketAddr>> {
@@ -63,9 +59,5 @@ pub(crate) async fn connect(proxy: &ProxyAddr) -> Result<TcpStream> {
 /// Without these a connection still works, only worse.
 fn tune(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
-    let (idle, interval, count) = KEEPALIVE;
-    let _ = setsockopt(stream, sockopt::KeepAlive, &true);
-    let _ = setsockopt(stream, sockopt::TcpKeepIdle, &idle);
-    let _ = setsockopt(stream, sockopt::TcpKeepInterval, &interval);
-    let _ = setsockopt(stream, sockopt::TcpKeepCount, &count);
+    let _ = link_ssh::tcp::keep_alive(stream);
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use link_ssh::tcp;
 use russh::keys::Certificate;
 use russh::keys::ssh_key::certificate::CertType;
 use russh::server::{self, Auth, ChannelOpenHandle, Msg, Session};
 use russh::{Channel, ChannelId, Disconnect};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{LAST_WORDS, Login, Stranger, certificate, record_refusal};
 use crate::audit::{Event, code};
@@ -19,7 +20,7 @@ use crate::proxy::dial::Caller;
 use crate::tunnel::ssh::{End, SshLink};
 use crate::tunnel::stream::Stream;
 
-/// Nodes one connection may jump to.
+/// Jumps one connection may have open.
 const MAX_CHANNELS: usize = 16;
 
 /// One client.
@@ -35,8 +36,14 @@ pub(super) struct Guest {
 
 enum Who {
     Nobody,
-    User { user: UserPeer, channels: usize },
-    Agent { node: NodePeer, since: Instant },
+    User {
+        user: UserPeer,
+        room: Arc<Semaphore>,
+    },
+    Agent {
+        node: NodePeer,
+        since: Instant,
+    },
     Linked,
 }
 
@@ -69,17 +76,21 @@ impl Guest {
             return Ok(Who::Agent { node, since });
         }
         let user = certificate::user(authorities, shown)?;
-        Ok(Who::User { user, channels: 0 })
+        let room = Arc::new(Semaphore::new(MAX_CHANNELS));
+        Ok(Who::User { user, room })
     }
 
     fn admit(&mut self, who: Who) -> Result<()> {
         // It is no stranger any more, and gives back its place.
-        let stranger = self.stranger.take();
-        if let Who::Agent { .. } = who {
+        let socket = self.stranger.take().and_then(|s| s.socket);
+        let agent = matches!(who, Who::Agent { .. });
+        match &socket {
+            Some(socket) if agent => tcp::tune(socket)?,
+            Some(socket) => tcp::keep_alive(socket)?,
+            None => {}
+        }
+        if agent {
             self.end.gate.keep();
-            if let Some(socket) = stranger.and_then(|s| s.socket) {
-                link_ssh::tcp::tune(&socket)?;
-            }
         } else {
             self.login.send_replace(Login::Done);
         }
@@ -98,6 +109,7 @@ impl Guest {
     fn jump(
         &self,
         user: UserPeer,
+        room: OwnedSemaphorePermit,
         channel: Channel<Msg>,
         target: String,
         reply: ChannelOpenHandle,
@@ -106,6 +118,7 @@ impl Guest {
         let addr = self.addr;
         let (proxy, caller) = (self.proxy.clone(), Caller { user, addr });
         tokio::spawn(async move {
+            let _room = room;
             match proxy.dial(&caller, &target, None).await {
                 Ok(dialled) => {
                     reply.accept().await;
@@ -175,13 +188,11 @@ impl server::Handler for Guest {
         session: &mut Session,
     ) -> Result<()> {
         // Dropping the reply refuses the channel.
-        let Who::User { user, channels } = &mut self.who else {
-            return Ok(());
-        };
-        *channels += 1;
-        if *channels <= MAX_CHANNELS {
-            let user = user.clone();
-            self.jump(user, channel, host.to_owned(), reply, session.handle());
+        if let Who::User { user, room } = &self.who
+            && let Ok(room) = Arc::clone(room).try_acquire_owned()
+        {
+            let (user, target) = (user.clone(), host.to_owned());
+            self.jump(user, room, channel, target, reply, session.handle());
         }
         Ok(())
     }

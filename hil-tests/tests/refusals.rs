@@ -287,8 +287,10 @@ fn a_removed_user_is_refused_with_a_certificate_that_is_still_good() {
     let operator = cluster.logged_in("operator").unwrap();
     let removed = cluster.tctl(&["users", "rm", "operator"]).unwrap();
     removed.ok().unwrap();
-    let done = operator.tsh(&["ssh", "gateway-1", "true"]).unwrap();
     let sentence = "the user operator no longer exists";
+    let listed = operator.tsh(&["ls"]).unwrap();
+    listed.refused(247, sentence).unwrap();
+    let done = operator.tsh(&["ssh", "gateway-1", "true"]).unwrap();
     done.refused(247, sentence).unwrap();
     cluster.audited("T1006W", sentence).unwrap();
 }

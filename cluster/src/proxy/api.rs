@@ -274,7 +274,7 @@ async fn nodes(State(proxy): State<Proxy>, Extension(remote): Extension<Remote>)
         },
         Ok(None) => {
             let text = format!("the user {} no longer exists", peer.name);
-            failure(StatusCode::FORBIDDEN, "denied", &text)
+            failure(StatusCode::FORBIDDEN, "locked", &text)
         }
         Err(error) => login_failure(&LoginError::Internal(error.into())),
     }

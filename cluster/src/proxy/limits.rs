@@ -153,6 +153,12 @@ impl Places {
         self.shared.lock().all
     }
 
+    /// Whether nobody finds a place.
+    #[must_use]
+    pub fn are_taken(&self) -> bool {
+        self.shared.free(&self.shared.lock()) == 0
+    }
+
     /// Returns when a place was given back, even if that was before the call.
     pub async fn freed(&self) {
         self.shared.freed.notified().await;
@@ -189,7 +195,7 @@ impl Drop for Place {
 }
 
 /// Whom an address stands for. An IPv6 customer has more addresses than there are places.
-fn customer(address: IpAddr) -> IpAddr {
+pub(super) fn customer(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let network = u128::from(v6) & !(u128::MAX >> IPV6_CUSTOMER);

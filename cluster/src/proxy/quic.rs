@@ -1,6 +1,6 @@
 //! QUIC connections on the UDP port: agents, clients and joins, told apart by ALPN.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::Proxy;
 use super::dial::{Caller, Refused};
-use super::limits::Place;
+use super::limits::{Place, customer};
 use super::queue::{Line, Queue};
 use crate::audit::{Event, code};
 use crate::auth::ca::peer::{Peer, identify};
@@ -71,7 +71,7 @@ pub async fn accept(proxy: Proxy, endpoint: Endpoint) {
 /// Where strangers wait until there is time for their handshake.
 struct Door {
     proxy: Proxy,
-    queue: Queue<(Incoming, Place)>,
+    queue: Queue<IpAddr, (Incoming, Place)>,
     began: Instant,
 }
 
@@ -96,8 +96,9 @@ impl Door {
         {
             Some(place) => {
                 let line = line(&incoming);
+                let from = customer(incoming.remote_address().ip());
                 self.queue
-                    .push(line, (incoming, place), self.began.elapsed());
+                    .push(line, from, (incoming, place), self.began.elapsed());
             }
             None => self.turn_away(incoming),
         }
@@ -116,8 +117,10 @@ impl Door {
             self.turn_away(incoming);
         }
         let places = &self.proxy.limits.handshakes;
-        let fits =
-            |(incoming, _): &(Incoming, Place)| places.admits(incoming.remote_address().ip());
+        if places.are_taken() {
+            return false;
+        }
+        let fits = |from: &IpAddr| places.admits(*from);
         let Some((incoming, _waited)) = self.queue.next(fits) else {
             return false;
         };

@@ -12,6 +12,8 @@
 
 mod certificate;
 mod guest;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -28,6 +30,7 @@ use russh::{Disconnect, Limits, MethodKind, MethodSet, Preferred, cipher, compre
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Proxy;
 use super::limits::Place;
@@ -39,8 +42,8 @@ use crate::store::{Backend, Key, StoreError};
 use crate::tunnel::ssh::{BOUNDS, End};
 use guest::Guest;
 
-/// A client must be authenticated within this time (sshd's `LoginGraceTime` is 120 s; nobody types
-/// a password here).
+/// From its first byte on a client has this long to authenticate (sshd's `LoginGraceTime` is 120 s;
+/// nobody types a password here).
 const AUTH_DEADLINE: Duration = Duration::from_secs(30);
 /// Time for a disconnect with its reason to be on its way.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -157,8 +160,9 @@ impl SshProxy {
         let (addr, cutter) = (stranger.addr, end.cutter.clone());
         let guest = Guest::new(self.proxy.clone(), stranger, end, login);
         let handshake = server::run_stream(Arc::clone(config), stream, guest);
-        let session = tokio::time::timeout(AUTH_DEADLINE, handshake).await??;
-        let ended = attend(session, progress.clone(), &cutter).await;
+        let deadline = Instant::now() + AUTH_DEADLINE;
+        let session = timeout_at(deadline, handshake).await??;
+        let ended = attend(session, progress.clone(), &cutter, deadline).await;
         let last = progress.borrow().clone();
         if let Login::Tried(name) = last {
             self.note_no_certificate(&name, addr).await;
@@ -189,9 +193,10 @@ async fn attend(
     mut session: RunningSession<Guest>,
     mut progress: watch::Receiver<Login>,
     cutter: &Cutter,
+    deadline: Instant,
 ) -> Result<()> {
     let done = progress.wait_for(|login| matches!(login, Login::Done));
-    let in_time = async { tokio::time::timeout(AUTH_DEADLINE, done).await.is_ok() };
+    let in_time = async { timeout_at(deadline, done).await.is_ok() };
     tokio::select! {
         ended = &mut session => ended,
         in_time = in_time => {
@@ -199,7 +204,7 @@ async fn attend(
                 let bye = "authentication took too long".to_owned();
                 session.handle().disconnect(Disconnect::ByApplication, bye, String::new()).await.ok();
                 // It should hang up now. russh waits for that, for ever.
-                if let Ok(ended) = tokio::time::timeout(LAST_WORDS, &mut session).await {
+                if let Ok(ended) = timeout(LAST_WORDS, &mut session).await {
                     return ended;
                 }
                 cutter.cut();

@@ -118,8 +118,13 @@ fn a_killed_run_leaves_nothing_for_good() {
     let exists = |path: &str| Path::new(path).exists();
     if std::env::var_os(ROLE).is_some() {
         let emulator = Emulator::new(SEED).unwrap();
-        let mut inside = emulator.command(Path::new("sleep"));
-        let mut inside = inside.arg("600").spawn().unwrap();
+        let mut inside = emulator.command(Path::new("sh"));
+        inside.args(["-c", "echo inside; exec sleep 600"]);
+        let mut inside = inside.stdout(Stdio::piped()).spawn().unwrap();
+        // Until it says so, it is on its way there, and nobody finds it.
+        let mut line = String::new();
+        let mut output = BufReader::new(inside.stdout.take().unwrap());
+        output.read_line(&mut line).unwrap();
         println!("held {} {}", emulator.host_addr(), inside.id());
         inside.wait().unwrap();
         return;

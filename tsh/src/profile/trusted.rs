@@ -95,8 +95,9 @@ impl Trusted {
 }
 
 fn keys_of_known_hosts(text: &str) -> String {
-    let keys = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("@cert-authority * "));
+    let keys = text.lines().filter_map(|line| {
+        let (_hosts, key) = line.strip_prefix("@cert-authority ")?.split_once(' ')?;
+        Some(key)
+    });
     keys.collect::<Vec<_>>().join("\n")
 }

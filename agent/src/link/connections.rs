@@ -85,6 +85,8 @@ impl Connections {
         let old = std::mem::replace(&mut self.held, self.next.take());
         self.number = self.number.wrapping_add(1);
         if let Some(old) = old {
+            // It may have been dark, and the cluster not know yet that it is left and not lost.
+            old.ping();
             self.forget_left();
             self.left = Some((old, now.saturating_add(LAST_DIALS)));
         }

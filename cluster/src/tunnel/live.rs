@@ -8,7 +8,7 @@ use bytes::Bytes;
 use protocol::error::CloseCode;
 use protocol::identity::NodeId;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::Transport;
 use crate::resource::labels::Labels;
@@ -16,6 +16,9 @@ use crate::resource::labels::Labels;
 /// A link that says that another one is on its way is replaced within this time: that one has to
 /// prove itself, and to be welcomed. Later ones have nothing to do with it.
 const MOVE: Duration = Duration::from_secs(20);
+/// What an agent says on a link that was dark for long waits behind what that link has swallowed.
+/// Its new link may be here first by this much.
+const LATE_WORD: Duration = Duration::from_secs(30);
 
 /// What an agent says of its machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,6 +63,8 @@ pub struct Live {
     about: Mutex<Arc<About>>,
     last_seen: Mutex<SystemTime>,
     moving: Mutex<Option<Instant>>,
+    /// Until when the agent must have said that it has moved; none if it has, or need not.
+    word_by: Mutex<Option<Instant>>,
     closed: Mutex<Option<&'static str>>,
     streams: AtomicU32,
     retired: AtomicBool,
@@ -86,6 +91,7 @@ impl Live {
             about: Mutex::new(Arc::new(about)),
             last_seen: Mutex::new(SystemTime::now()),
             moving: Mutex::new(None),
+            word_by: Mutex::new(None),
             closed: Mutex::new(None),
             streams: AtomicU32::new(0),
             retired: AtomicBool::new(false),
@@ -144,9 +150,10 @@ impl Live {
         *lock(&self.closed)
     }
 
-    /// The agent is about to open another link.
+    /// The agent is about to open another link, or has.
     pub fn moves(&self) {
         *lock(&self.moving) = Some(Instant::now());
+        *lock(&self.word_by) = None;
     }
 
     /// Whether another link was announced, and may still come.
@@ -168,8 +175,12 @@ impl Live {
         self.streams.load(Ordering::Acquire)
     }
 
-    /// Another link has taken over; this one only carries its streams to their end.
+    /// Another link has taken over; this one only carries its streams to their end. If the agent has
+    /// not said that it moves, it must soon: else it has given the streams up.
     pub(super) fn retire(&self) {
+        if !self.is_moving() {
+            *lock(&self.word_by) = Some(Instant::now() + LATE_WORD);
+        }
         self.retired.store(true, Ordering::Release);
         self.changed.notify_one();
     }
@@ -188,7 +199,7 @@ impl Live {
     }
 
     /// Returns when the link has nothing left to do: it was asked to leave, or another one has taken
-    /// over and its last stream has ended.
+    /// over and its last stream has ended, or the agent has given it up.
     pub async fn done(&self) -> Done {
         loop {
             if self.leaving.load(Ordering::Acquire) {
@@ -197,7 +208,12 @@ impl Live {
             if self.is_retired() && self.streams() == 0 {
                 return Done::Replaced;
             }
-            self.changed.notified().await;
+            let word_by = *lock(&self.word_by);
+            match word_by.filter(|_| self.is_retired()) {
+                None => self.changed.notified().await,
+                Some(late) if late <= Instant::now() => return Done::Abandoned,
+                Some(late) => _ = timeout_at(late, self.changed.notified()).await,
+            }
         }
     }
 }
@@ -209,6 +225,8 @@ pub enum Done {
     Leave,
     /// Another link of the node has taken over.
     Replaced,
+    /// The same, and the agent knows nothing of this one any more.
+    Abandoned,
 }
 
 /// A stream that is open on a link.

@@ -1,9 +1,10 @@
 //! Which nodes have a live link, right now and in this process.
 //!
 //! A node has one link that takes dials. When a device links again, its old link has become useless
-//! to it and is closed at once; unless it has said before that it moves, by
+//! to it and is closed at once; unless it says that it moves, by
 //! [`protocol::message::control::ToCluster::Moving`]. Then the old link is retired: it takes no more
-//! dials, and stays open for the streams it has.
+//! dials, and stays open for the streams it has. That word goes over the old link, and may come
+//! later than the new one: so long a link with streams is kept, too.
 //!
 //! Here also show two devices that link with the same key. A device that boots again never goes back
 //! to an earlier boot, so one that does, while another boot has a link, is another device: it is
@@ -25,6 +26,8 @@ use super::live::{About, Device, Live};
 
 /// Control frames waiting to be sent on one link.
 pub const CONTROL_QUEUE: usize = 8;
+/// Why a link has ended, as it stands in listings.
+pub(super) const REPLACED: &str = "replaced by another link";
 /// Retired links that one node may have. More than one move at a time is a flapping network; whoever
 /// moves this often has lost the streams of the first.
 const RETIRED: usize = 4;
@@ -74,7 +77,7 @@ impl Registry {
         let out_of_use = entry.replace(Arc::clone(&live));
         drop(nodes);
         if let Some(old) = out_of_use {
-            old.close(CloseCode::Replaced, "replaced by another link");
+            old.close(CloseCode::Replaced, REPLACED);
         }
         Ok(live)
     }
@@ -171,7 +174,8 @@ impl Entry {
     fn replace(&mut self, live: Arc<Live>) -> Option<Arc<Live>> {
         let boot_id = live.device.boot_id;
         let old = self.current.replace(live)?;
-        if !old.is_moving() || old.device.boot_id != boot_id {
+        let may_move = old.is_moving() || old.streams() > 0;
+        if !may_move || old.device.boot_id != boot_id {
             return Some(old);
         }
         old.retire();
@@ -283,6 +287,28 @@ mod tests {
         assert_eq!(old.done().now_or_never(), Some(Done::Replaced));
         registry.remove(&old);
         assert_eq!(registry.get(NODE).unwrap().serial, new.serial);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_word_of_a_move_may_come_after_the_new_link_but_not_much() {
+        for comes in [true, false] {
+            let registry = Registry::default();
+            let (first, second) = (device(1, 1, 1), device(1, 1, 2));
+            let old = link(&registry, &first).unwrap();
+            let stream = old.stream();
+            let new = link(&registry, &second).unwrap();
+            assert_eq!(registry.get(NODE).unwrap().serial, new.serial);
+            assert_eq!((first.1.closed(), old.is_retired()), (None, true));
+            if comes {
+                old.moves();
+                let done = tokio::time::timeout(Duration::from_secs(3600), old.done());
+                assert!(done.await.is_err());
+                drop(stream);
+                assert_eq!(old.done().await, Done::Replaced);
+            } else {
+                assert_eq!(old.done().await, Done::Abandoned);
+            }
+        }
     }
 
     #[test]

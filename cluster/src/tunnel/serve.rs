@@ -15,7 +15,7 @@ use super::Transport;
 use super::live::{Done, Live};
 use super::presence::Presence;
 use super::pulse::{Look, Pulse};
-use super::registry::Registry;
+use super::registry::{REPLACED, Registry};
 use super::stream::{FrameError, ReadHalf, Stream, WriteHalf};
 use crate::audit::Audit;
 use crate::auth::ca::peer::NodePeer;
@@ -93,6 +93,7 @@ impl Links {
                 done = live.done() => return match done {
                     Done::Leave => last_words(live, &mut control.write, &mut outgoing).await,
                     Done::Replaced => replaced(live, &mut incoming).await,
+                    Done::Abandoned => abandoned(live),
                 },
                 frame = outgoing.recv() => match frame {
                     Some(frame) => control.write.send(frame).await.map(|()| Next::GoOn).map_err(Into::into),
@@ -229,11 +230,15 @@ impl Links {
 /// Ends a link that another one has taken the place of. The agent does so by itself once it has
 /// heard that, which it may not have yet.
 async fn replaced(live: &Live, incoming: &mut Incoming) -> Reason {
-    let why = "replaced by another link";
     let left = async { while incoming.body().await.is_ok() {} };
     tokio::time::timeout(LEFT, left).await.ok();
-    live.close(CloseCode::Replaced, why);
-    why.into()
+    abandoned(live)
+}
+
+/// Ends a link whose agent has another one, and has not moved there.
+fn abandoned(live: &Live) -> Reason {
+    live.close(CloseCode::Replaced, REPLACED);
+    REPLACED.into()
 }
 
 /// Ends the control stream of a link that has nothing left to do, in a way that what was queued

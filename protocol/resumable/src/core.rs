@@ -1,0 +1,480 @@
+//! An end of a stream, and the attachments it has at present.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use protocol::resume::{Agent, Client, Event, Generation, Reason, Stream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::signal::Signal;
+use crate::status::Status;
+use crate::words::Words;
+
+/// How long last words may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+/// Read from an attachment at once.
+const SCRATCH: usize = 16 * 1024;
+
+/// The receiving half of an attachment.
+pub type Reader = Box<dyn AsyncRead + Send + Unpin>;
+/// The sending half of an attachment.
+pub type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// What carries a stream for a while: bytes both ways, in order, until it breaks.
+pub struct Carrier {
+    /// From the other end.
+    pub reader: Reader,
+    /// To the other end. Shutting it down, or dropping it, ends the carrier.
+    pub writer: Writer,
+}
+
+impl Carrier {
+    /// A carrier of one piece.
+    pub fn of<S: AsyncRead + AsyncWrite + Send + 'static>(stream: S) -> Self {
+        let (reader, writer) = tokio::io::split(stream);
+        Self {
+            reader: Box::new(reader),
+            writer: Box::new(writer),
+        }
+    }
+}
+
+/// What both ends' machines have in common. For [`Agent`] and [`Client`] alone.
+#[allow(missing_docs, reason = "each stands for the method of the machine")]
+pub trait End: Send + 'static {
+    fn stream(&self) -> &Stream;
+    fn stream_mut(&mut self) -> &mut Stream;
+    fn received(&mut self, on: Generation, bytes: &[u8], out: &mut [u8], now: Duration) -> usize;
+    fn closed(&mut self, on: Generation, now: Duration);
+    fn timeout(&mut self, now: Duration);
+    fn next_timeout(&self) -> Duration;
+    fn event(&mut self) -> Option<Event>;
+    fn transmit(&mut self, on: Generation) -> [&[u8]; 3];
+    fn transmitted(&mut self, on: Generation, count: usize, now: Duration);
+    /// Whether nobody needs it any more.
+    fn is_done(&self, now: Duration) -> bool;
+}
+
+macro_rules! end {
+    ($end:ty, $is_done:expr) => {
+        impl End for $end {
+            fn stream(&self) -> &Stream {
+                Self::stream(self)
+            }
+            fn stream_mut(&mut self) -> &mut Stream {
+                Self::stream_mut(self)
+            }
+            fn received(
+                &mut self,
+                on: Generation,
+                bytes: &[u8],
+                out: &mut [u8],
+                now: Duration,
+            ) -> usize {
+                self.handle_received(on, bytes, out, now)
+            }
+            fn closed(&mut self, on: Generation, now: Duration) {
+                self.handle_closed(on, now);
+            }
+            fn timeout(&mut self, now: Duration) {
+                self.handle_timeout(now);
+            }
+            fn next_timeout(&self) -> Duration {
+                self.poll_timeout().0
+            }
+            fn event(&mut self) -> Option<Event> {
+                self.poll_event()
+            }
+            fn transmit(&mut self, on: Generation) -> [&[u8]; 3] {
+                self.transmit(on)
+            }
+            fn transmitted(&mut self, on: Generation, count: usize, now: Duration) {
+                self.transmitted(on, count, now);
+            }
+            fn is_done(&self, now: Duration) -> bool {
+                $is_done(self, now)
+            }
+        }
+    };
+}
+
+end!(Agent, Agent::is_forgotten);
+end!(Client, |client: &Client, _| client.stream().end().is_some());
+
+struct Attachment {
+    generation: Generation,
+    carrier: Carrier,
+    /// What is said before anything of the stream, and how much of it has gone.
+    preamble: Words,
+    /// Something was written since the last flush.
+    unflushed: bool,
+    closing: Option<Closing>,
+}
+
+/// Last words.
+struct Closing {
+    words: Words,
+    /// They must be said by then.
+    until: Duration,
+}
+
+/// What came of an attempt to move bytes.
+enum Moved {
+    Nothing,
+    Some,
+    Closed,
+}
+
+pub(crate) struct Core<E> {
+    pub(crate) end: E,
+    origin: Instant,
+    attachments: Vec<Attachment>,
+    signal: Arc<Signal>,
+    waker: Waker,
+    /// When the driver wakes by itself.
+    pub(crate) armed: Duration,
+    /// The dial that is wanted.
+    pub(crate) dial: watch::Sender<Option<Generation>>,
+    status: watch::Sender<Status>,
+    /// Attachments that were given up for a wrong proof.
+    pub(crate) wrong_proofs: u32,
+}
+
+/// Shared by the application's stream, the driver, and whoever attaches.
+pub(crate) struct Shared<E> {
+    core: Mutex<Core<E>>,
+    pub(crate) signal: Arc<Signal>,
+}
+
+impl<E: End> Shared<E> {
+    pub(crate) fn new(end: E, origin: Instant) -> Self {
+        let signal = Arc::new(Signal::default());
+        let core = Core {
+            end,
+            origin,
+            attachments: Vec::new(),
+            signal: Arc::clone(&signal),
+            waker: Waker::from(Arc::clone(&signal)),
+            armed: Duration::ZERO,
+            dial: watch::Sender::default(),
+            status: watch::Sender::new(Status::Attached),
+            wrong_proofs: 0,
+        };
+        Self {
+            core: Mutex::new(core),
+            signal,
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Core<E>> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the end, moves what there is to move, and tells whom it concerns.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Core<E>, Duration) -> T) -> T {
+        let (result, news) = {
+            let mut core = self.lock();
+            let now = core.now();
+            let result = change(&mut core, now);
+            core.pump(&mut []);
+            (result, core.news())
+        };
+        self.tell(news);
+        result
+    }
+
+    pub(crate) fn tell(&self, news: News) {
+        if news.readable {
+            self.signal.wake_reader();
+        }
+        if news.writable {
+            self.signal.wake_writer();
+        }
+        if news.earlier {
+            self.signal.wake_driver();
+        }
+    }
+
+    pub(crate) fn attach(&self, generation: Generation, carrier: Carrier, preamble: Vec<u8>) {
+        self.change(|core, _| core.attach(generation, carrier, preamble));
+    }
+
+    pub(crate) fn status(&self) -> watch::Receiver<Status> {
+        self.lock().status.subscribe()
+    }
+}
+
+/// Who should look.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct News {
+    readable: bool,
+    writable: bool,
+    earlier: bool,
+}
+
+impl News {
+    pub(crate) const fn without_reader(self) -> Self {
+        Self {
+            readable: false,
+            ..self
+        }
+    }
+
+    pub(crate) const fn without_writer(self) -> Self {
+        Self {
+            writable: false,
+            ..self
+        }
+    }
+
+    pub(crate) const fn without_driver(self) -> Self {
+        Self {
+            earlier: false,
+            ..self
+        }
+    }
+}
+
+impl<E: End> Core<E> {
+    /// Time since the stream's start.
+    pub(crate) fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// The instant of a time.
+    pub(crate) fn instant(&self, at: Duration) -> Option<Instant> {
+        self.origin.checked_add(at)
+    }
+
+    pub(crate) fn attach(&mut self, generation: Generation, carrier: Carrier, preamble: Vec<u8>) {
+        self.attachments.push(Attachment {
+            generation,
+            carrier,
+            preamble: Words::new(preamble),
+            unflushed: false,
+            closing: None,
+        });
+    }
+
+    /// When time must be told to have passed.
+    pub(crate) fn next_timeout(&self) -> Duration {
+        let closing = self.attachments.iter().filter_map(|a| a.closing.as_ref());
+        let closing = closing.map(|closing| closing.until);
+        closing.fold(self.end.next_timeout(), Duration::min)
+    }
+
+    /// Time has passed.
+    pub(crate) fn handle_timeout(&mut self, now: Duration) {
+        self.end.timeout(now);
+        self.attachments
+            .retain(|a| a.closing.as_ref().is_none_or(|closing| now < closing.until));
+    }
+
+    /// Whether nothing is left to do, ever.
+    pub(crate) fn is_done(&self) -> bool {
+        self.attachments.is_empty() && self.end.is_done(self.now())
+    }
+
+    pub(crate) fn news(&self) -> News {
+        let stream = self.end.stream();
+        let over = stream.end().is_some();
+        News {
+            readable: over || !stream.readable().is_empty() || stream.is_read_to_end(),
+            writable: over || stream.room() > 0,
+            earlier: self.next_timeout() < self.armed || self.is_done(),
+        }
+    }
+
+    /// Moves what can be moved; what comes for the application goes to `out` if it fits, and tells
+    /// how many bytes did.
+    pub(crate) fn pump(&mut self, out: &mut [u8]) -> usize {
+        // Whatever was signalled is looked at now, so the driver need not.
+        self.signal.take();
+        let waker = self.waker.clone();
+        let mut cx = Context::from_waker(&waker);
+        let mut direct = 0;
+        loop {
+            let mut moved = false;
+            let mut index = 0;
+            while index < self.attachments.len() {
+                let rest = out.get_mut(direct..).unwrap_or_default();
+                let (sent, (received, count)) = (
+                    self.send(index, &mut cx),
+                    self.receive(index, &mut cx, rest),
+                );
+                direct += count;
+                moved |= !matches!((&sent, &received), (Moved::Nothing, Moved::Nothing));
+                if matches!(sent, Moved::Closed) || matches!(received, Moved::Closed) {
+                    self.close(index);
+                } else {
+                    index += 1;
+                }
+            }
+            moved |= self.handle_events();
+            if !moved {
+                return direct;
+            }
+        }
+    }
+
+    fn close(&mut self, index: usize) {
+        if index < self.attachments.len() {
+            let attachment = self.attachments.remove(index);
+            if attachment.closing.is_none() {
+                self.end.closed(attachment.generation, self.now());
+            }
+        }
+    }
+
+    fn send(&mut self, index: usize, cx: &mut Context<'_>) -> Moved {
+        let now = self.now();
+        let Some(attachment) = self.attachments.get_mut(index) else {
+            return Moved::Nothing;
+        };
+        if attachment.closing.is_some() {
+            return attachment.poll_close(cx);
+        }
+        let (on, writer) = (attachment.generation, &mut attachment.carrier.writer);
+        match attachment.preamble.poll_say(writer, cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => return Moved::Closed,
+            Poll::Pending => return Moved::Nothing,
+        }
+        let mut moved = Moved::Nothing;
+        loop {
+            let parts = self.end.transmit(on).map(IoSlice::new);
+            if parts.iter().all(|part| part.is_empty()) {
+                break;
+            }
+            match write(writer, &parts, cx) {
+                Poll::Ready(Ok(count @ 1..)) => {
+                    self.end.transmitted(on, count, now);
+                    attachment.unflushed = true;
+                    moved = Moved::Some;
+                }
+                Poll::Ready(_) => return Moved::Closed,
+                Poll::Pending => return moved,
+            }
+        }
+        if attachment.unflushed {
+            match Pin::new(writer).poll_flush(cx) {
+                Poll::Ready(Ok(())) => attachment.unflushed = false,
+                Poll::Ready(Err(_)) => return Moved::Closed,
+                Poll::Pending => {}
+            }
+        }
+        moved
+    }
+
+    fn receive(&mut self, index: usize, cx: &mut Context<'_>, out: &mut [u8]) -> (Moved, usize) {
+        let now = self.now();
+        let Some(attachment) = self.attachments.get_mut(index) else {
+            return (Moved::Nothing, 0);
+        };
+        if attachment.closing.is_some() {
+            return (Moved::Nothing, 0);
+        }
+        let mut scratch = [MaybeUninit::uninit(); SCRATCH];
+        let mut buffer = ReadBuf::uninit(&mut scratch);
+        match Pin::new(&mut attachment.carrier.reader).poll_read(cx, &mut buffer) {
+            Poll::Pending => (Moved::Nothing, 0),
+            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                let on = attachment.generation;
+                (
+                    Moved::Some,
+                    self.end.received(on, buffer.filled(), out, now),
+                )
+            }
+            Poll::Ready(_) => (Moved::Closed, 0),
+        }
+    }
+
+    /// Does what the end wants; tells whether there was anything.
+    fn handle_events(&mut self) -> bool {
+        let mut any = false;
+        while let Some(event) = self.end.event() {
+            any = true;
+            match event {
+                Event::Dial(generation) => drop(self.dial.send_replace(Some(generation))),
+                Event::Close(generation, reason) => {
+                    if reason == Some(Reason::Proof) {
+                        self.wrong_proofs = self.wrong_proofs.saturating_add(1);
+                    }
+                    let words = reason.map(|reason| reason.frame().to_vec());
+                    self.give_up(generation, words.unwrap_or_default());
+                }
+                Event::Attached(_) | Event::Recovered => self.tell(Status::Attached),
+                Event::Stalled | Event::Detached => self.tell_lost(),
+                Event::Ended(end) => self.tell(Status::Ended(end)),
+            }
+        }
+        any
+    }
+
+    fn give_up(&mut self, generation: Generation, words: Vec<u8>) {
+        let until = self.now().saturating_add(CLOSE_LIMIT);
+        let mut attachments = self.attachments.iter_mut();
+        if let Some(attachment) = attachments.find(|a| a.generation == generation) {
+            let words = Words::new(words);
+            attachment.closing.get_or_insert(Closing { words, until });
+        }
+        self.dial.send_if_modified(|dial| {
+            let same = *dial == Some(generation);
+            if same {
+                *dial = None;
+            }
+            same
+        });
+    }
+
+    fn tell_lost(&self) {
+        let stream = self.end.stream();
+        let since = stream.alone_since().unwrap_or_else(|| self.now());
+        let until = since.saturating_add(stream.grace());
+        if let (Some(since), Some(until)) = (self.instant(since), self.instant(until)) {
+            self.tell(Status::Lost { since, until });
+        }
+    }
+
+    fn tell(&self, status: Status) {
+        self.status.send_replace(status);
+    }
+}
+
+impl Attachment {
+    /// Says the last words; closed once they are said.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Moved {
+        let Some(closing) = &mut self.closing else {
+            return Moved::Nothing;
+        };
+        let writer = &mut self.carrier.writer;
+        match closing.words.poll_say(writer, cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => return Moved::Closed,
+            Poll::Pending => return Moved::Nothing,
+        }
+        match Pin::new(writer).poll_shutdown(cx) {
+            Poll::Ready(_) => Moved::Closed,
+            Poll::Pending => Moved::Nothing,
+        }
+    }
+}
+
+/// Writes the first parts that a writer takes.
+fn write(
+    writer: &mut Writer,
+    parts: &[IoSlice<'_>],
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    if writer.is_write_vectored() {
+        return Pin::new(writer).poll_write_vectored(cx, parts);
+    }
+    let first = parts.iter().find(|part| !part.is_empty());
+    Pin::new(writer).poll_write(cx, first.map_or(&[], |part| part))
+}

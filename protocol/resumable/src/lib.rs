@@ -1,0 +1,38 @@
+//! Streams that outlive what carries them: the machine of [`protocol::resume`] between an
+//! application and the connections of the moment, over tokio.
+//!
+//! An application holds a [`Resumable`], and reads and writes it like any stream. Whoever reads or
+//! writes also moves what is there to move, so bytes pass through no task of this crate on their
+//! way. The [driver](Driver) does what is left: it keeps the time, and moves what comes while the
+//! application does something else.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`agent`] | the end that is dialled |
+//! | [`client`] | the end that dials, and dials again |
+//! | [`status`] | what both tell of themselves |
+//! | [`Handle`] | a hold on a stream beside its application's |
+//! | `core` | the machine and its attachments |
+//! | `signal` | who is woken |
+//! | `stream` | what the application reads and writes |
+
+pub mod agent;
+pub mod client;
+mod core;
+mod driver;
+mod handle;
+mod mac;
+mod random;
+mod signal;
+pub mod status;
+mod stream;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use crate::core::{Carrier, End, Reader, Writer};
+pub use driver::Driver;
+pub use handle::Handle;
+pub use status::Status;
+pub use stream::Resumable;

@@ -4,6 +4,7 @@
 mod labels;
 mod period;
 mod reader;
+pub(crate) mod resume;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 use protocol::identity::CaPin;
+use protocol::resume::Limits;
 use protocol::transport::{Kind, Policy};
 
 use crate::address::Address;
@@ -33,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) keepalive: Option<Thrift>,
     pub(crate) transport: Option<Policy>,
     pub(crate) proxy: proxy::Setting,
+    /// What sessions that outlive their links may take.
+    pub(crate) resume: Option<Limits>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) command_labels: Vec<CommandLabel>,
 }
@@ -98,6 +102,8 @@ fn read(mut root: Section<'_>, reader: &mut Reader<'_>) -> Config {
         proxy: root.parsed(reader, "proxy", str::parse).unwrap_or_default(),
         ..Config::default()
     };
+    let resume = root.section(reader, "resume");
+    config.resume = resume::read(resume, reader);
     let fixed = root.section(reader, "labels");
     let commands = root.sections(reader, "command_labels");
     (config.labels, config.command_labels) = labels::read(fixed, commands, reader);
@@ -131,6 +137,7 @@ fn node_name(text: &str) -> Result<String, &'static str> {
 mod tests {
     use super::*;
     use protocol::keepalive::Profile;
+    use protocol::resume::Sizes;
 
     const FULL: &str = r#"
 cluster = "tether.example.com:3080"
@@ -143,6 +150,12 @@ udp_offload = "off"
 keepalive = "metered"
 transport = "ssh"
 proxy = "http://user:s3cret@proxy.example.com:3128"
+
+[resume]
+streams = 8
+streams_per_user = 2
+buffer_kib = 64
+memory_kib = 512
 
 [labels]
 env = "lab"
@@ -188,6 +201,17 @@ period = "5m"
             panic!("{:?}", config.proxy);
         };
         assert_eq!(through.address.to_string(), "proxy.example.com:3128");
+        let sizes = Sizes {
+            replay: 64 << 10,
+            window: 64 << 10,
+        };
+        let limits = Limits {
+            streams: 8,
+            per_user: 2,
+            memory: 512 << 10,
+            sizes,
+        };
+        assert_eq!(config.resume, Some(limits));
         assert_eq!(
             config.labels.get("site/floor").map(String::as_str),
             Some("2")
@@ -242,6 +266,18 @@ period = "5m"
             (
                 "\n\ncolour = \"red\"",
                 "3: colour: unknown key; expected cluster, ca_pin",
+            ),
+            (
+                "[resume]\nstreams = 33",
+                "2: resume.streams: expected a number from 0 to 32",
+            ),
+            (
+                "[resume]\nbuffer_kib = \"1M\"",
+                "2: resume.buffer_kib: expected a number from 16 to 16384, found a string",
+            ),
+            (
+                "[resume]\nbuffers = 1",
+                "2: resume.buffers: unknown key; expected streams, streams_per_user",
             ),
             (
                 "labels = \"x\"",

@@ -30,6 +30,7 @@ mod handle;
 mod history;
 mod http;
 pub(crate) mod input;
+mod kept;
 pub(crate) mod quic;
 mod race;
 mod renewal;
@@ -45,6 +46,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use protocol::link::{Config, Link};
+use protocol::resume::Limits;
 use protocol::transport::Plan;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
@@ -115,6 +117,8 @@ pub(crate) struct Start {
     pub(crate) monotonic: Monotonic,
     pub(crate) towards: watch::Sender<Option<IpAddr>>,
     pub(crate) thrift: Thrift,
+    /// What sessions that outlive their links may take.
+    pub(crate) resume: Limits,
 }
 
 impl Runner {
@@ -128,6 +132,7 @@ impl Runner {
             monotonic,
             towards,
             thrift,
+            resume,
         } = start;
         clock::follow(node.clock());
         let network = Network::look(*towards.borrow());
@@ -138,7 +143,7 @@ impl Runner {
         };
         let mut runner = Self {
             supervisor: Link::new(config, monotonic.now()),
-            sessions: Sessions::new(inputs.clone(), machine.only_login.clone()),
+            sessions: Sessions::new(inputs.clone(), machine.only_login.clone(), resume),
             node,
             machine,
             route,
@@ -237,6 +242,9 @@ impl Runner {
                 Ok(None) | Err(_) => break,
             }
         }
+        // With this process they are over, whoever is attached.
+        self.sessions.kept.all_over();
+        self.tell_ended();
         self.connections.leave().await;
     }
 

@@ -68,6 +68,14 @@ pub(crate) fn seed() -> u64 {
     }
 }
 
+/// Memory that programs can still get, in KiB; `None` where the system does not say.
+pub(crate) fn available_kib() -> Option<u32> {
+    let said = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let mut lines = said.lines();
+    let number = lines.find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    number.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
 /// A node's name goes into certificates and SSH command lines.
 pub(crate) fn check_node_name(name: &str) -> Result<(), &'static str> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
@@ -90,6 +98,11 @@ mod tests {
         assert!(!machine.arch.is_empty());
         assert_ne!(machine.boot_id, [0; 16]);
         assert_eq!(machine.only_login.is_none(), is_root());
+    }
+
+    #[test]
+    fn this_machine_has_memory_left() {
+        assert!(available_kib().unwrap() > 1024);
     }
 
     #[test]

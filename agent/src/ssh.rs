@@ -23,7 +23,7 @@ mod terminal;
 mod tests;
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -70,6 +70,8 @@ pub(crate) struct Dial {
     pub(crate) idle_timeout: Option<Duration>,
     /// Age at which the session ends.
     pub(crate) max_session: Option<Duration>,
+    /// Is told the OS user who has logged in.
+    pub(crate) logged_in: Arc<OnceLock<String>>,
 }
 
 /// What the server presents and trusts; replaced as a whole when certificates are renewed.

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 use crate::address::Address;
 use crate::cli::{self, Mode};
 use crate::clock::Monotonic;
-use crate::config::Config;
+use crate::config::{Config, resume};
 use crate::exit::{Exit, Failure};
 use crate::join::{enrol::enrol, plan};
 use crate::labels;
@@ -138,6 +138,7 @@ async fn hold(
         monotonic,
         towards,
         thrift,
+        resume: config.resume.unwrap_or(resume::DEFAULT),
     };
     Runner::new(start).run(queue).await;
     Ok(())

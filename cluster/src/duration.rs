@@ -7,7 +7,22 @@ use std::time::Duration;
 /// # Errors
 /// A sentence that shows what was expected.
 pub fn parse(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration; write for example 90s, 30m, 12h or 7d");
+    match parse_or_none(text)? {
+        Duration::ZERO => Err(wrong(text)),
+        duration => Ok(duration),
+    }
+}
+
+fn wrong(text: &str) -> String {
+    format!("{text:?} is not a duration; write for example 90s, 30m, 12h or 7d")
+}
+
+/// As [`parse`], where `0s` has a meaning, too.
+///
+/// # Errors
+/// A sentence that shows what was expected.
+pub fn parse_or_none(text: &str) -> Result<Duration, String> {
+    let wrong = || wrong(text);
     let mut seconds: u64 = 0;
     let mut rest = text;
     while !rest.is_empty() {
@@ -28,7 +43,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     }
     // A hundred years: far enough for anybody, and safe to add to the current time.
     match seconds {
-        1..=3_153_600_000 => Ok(Duration::from_secs(seconds)),
+        0..=3_153_600_000 if !text.is_empty() => Ok(Duration::from_secs(seconds)),
         _ => Err(wrong()),
     }
 }
@@ -81,6 +96,27 @@ pub mod option {
     }
 }
 
+/// For `#[serde(with = ...)]` on optional durations that may be zero.
+pub mod option_or_none {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, de::Error};
+
+    pub use super::option::serialize;
+
+    /// Reads it from text.
+    ///
+    /// # Errors
+    /// If the text is not a duration.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| super::parse_or_none(&text).map_err(D::Error::custom))
+            .transpose()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,5 +143,7 @@ mod tests {
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
+        assert_eq!(parse_or_none("0s"), Ok(Duration::ZERO));
+        assert!(parse_or_none("").is_err());
     }
 }

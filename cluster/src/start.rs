@@ -220,10 +220,12 @@ pub(crate) async fn assemble(
         registry.clone(),
         presence.clone(),
     );
+    let sessions = Sessions::default();
     let links = Links {
         registry,
         join: join.clone(),
         presence,
+        sessions: sessions.clone(),
         audit: audit.clone(),
     };
     Ok(Proxy {
@@ -233,7 +235,7 @@ pub(crate) async fn assemble(
         join,
         links,
         directory,
-        sessions: Sessions::default(),
+        sessions,
         audit,
         limits: Limits::default(),
         metrics: Arc::new(Metrics::default()),
@@ -267,20 +269,21 @@ async fn drain(proxy: &Proxy) {
             live.control.try_send(frame.clone()).ok();
         }
     }
+    proxy.sessions.leave_all();
     let deadline = tokio::time::sleep(DRAIN);
     tokio::pin!(deadline);
     let mut poll = tokio::time::interval(POLL);
     loop {
         tokio::select! {
             () = &mut deadline => {
-                tracing::warn!(sessions = proxy.sessions.len(), "drain deadline: ending sessions");
+                tracing::warn!(sessions = proxy.sessions.carried(), "drain deadline: ending sessions");
                 return;
             }
             _ = poll.tick() => {}
         }
         let links = registry.all();
         // Who is not heard will not hear either.
-        if proxy.sessions.is_empty() && !links.iter().any(|live| live.is_heard()) {
+        if proxy.sessions.carried() == 0 && !links.iter().any(|live| live.is_heard()) {
             return;
         }
         let idle = links.iter().filter(|live| live.streams() == 0);

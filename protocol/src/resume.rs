@@ -83,8 +83,9 @@
 //! [`LinkRequest::Resumable`](crate::message::dial::LinkRequest), with the grace time of the
 //! user's roles. Thus neither costs a trip of its own.
 //!
-//! * An agent that does not know the request refuses it as too old, one that has no place or memory
-//!   with [`DialRefusal::NotResumable`](crate::message::dial::DialRefusal): the client then dials
+//! * An agent that does not know the request is not asked (its Hello says which
+//!   [version](crate::message::version::RESUMABLE) it speaks); one that has no place or memory
+//!   refuses with [`DialRefusal::NotResumable`](crate::message::dial::DialRefusal): the client then dials
 //!   plainly ([`Stream::unacknowledged`] has what it wrote meanwhile).
 //! * A proxy that does not know the request ends the stream without a reply: the client does the
 //!   same.

@@ -102,6 +102,8 @@ fn messages_of_an_agent_keep_their_bytes() {
     golden("goodbye", &ToCluster::Goodbye);
     golden("keepalive", &ToCluster::Keepalive { interval_s: 280 });
     golden("moving", &ToCluster::Moving);
+    let session_id = [0x66; 16];
+    golden("session-ended", &ToCluster::SessionEnded { session_id });
 }
 
 #[test]
@@ -139,6 +141,8 @@ fn messages_of_a_cluster_keep_their_bytes() {
             addr: Text::cut("192.0.2.7:50000"),
         },
     );
+    let session_id = [0x66; 16];
+    golden("end-session", &ToAgent::EndSession { session_id });
 }
 
 #[test]

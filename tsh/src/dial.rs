@@ -7,15 +7,19 @@
 //! only lead to the same server.
 //!
 //! The proxy answers the request with yes or a sentence. After a yes the stream is that of the
-//! node's SSH server.
+//! node's SSH server. It outlives what carries it ([`kept`]), unless the node or a role does not
+//! want that.
 
+use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use protocol::error::DecodeError;
-use protocol::message::dial::{ClientRequest, DialReply};
+use protocol::message::dial::{ClientRequest, DialRefusal, DialReply};
 use protocol::message::frame::{HEADER, MAX_FRAME, body_length};
-use protocol::message::{Text, decode, encode};
+use protocol::message::{Blob, Text, decode, encode};
+use protocol::resume::Sizes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -23,7 +27,10 @@ use crate::cli::ssh::Destination;
 use crate::error::{Exit, fail};
 use crate::login::LoggedIn;
 use crate::output;
+use kept::Kept;
+use resumable::client::Opening;
 
+pub(crate) mod kept;
 mod quic;
 mod refusal;
 pub(crate) mod tcp;
@@ -43,7 +50,35 @@ pub(crate) struct Dialed {
     /// The bytes of the node's SSH server.
     pub(crate) stream: Box<dyn ByteStream>,
     /// What carries them.
-    pub(crate) carrier: Carrier,
+    pub(crate) line: Line,
+}
+
+/// What carries a stream.
+pub(crate) enum Line {
+    /// One connection; the stream ends with it.
+    Plain(Carrier),
+    /// One connection after the other.
+    Kept(Kept),
+}
+
+impl Line {
+    /// Tells the other side that this is over, without waiting for long.
+    /// Gives the proxy's last word, if it did not let the stream go on.
+    pub(crate) async fn close(self) -> Option<anyhow::Error> {
+        match self {
+            Self::Plain(carrier) => {
+                carrier.close().await;
+                None
+            }
+            Self::Kept(kept) => kept.close().await,
+        }
+    }
+}
+
+/// A connection, and a stream on it.
+struct Connected {
+    stream: Box<dyn ByteStream>,
+    carrier: Carrier,
 }
 
 /// The connection under a stream.
@@ -65,32 +100,56 @@ impl Carrier {
 }
 
 /// Dials a node.
-pub(crate) async fn open(user: &LoggedIn, to: &Destination) -> Result<Dialed> {
-    let request = frame(to)?;
-    let mut dialed = connect(user).await?;
-    let asked = timeout(REPLY_DEADLINE, ask(&mut dialed.stream, &request)).await;
-    match asked.unwrap_or_else(|_| Err(silent())) {
-        Ok(()) => Ok(dialed),
-        Err(error) => {
-            let error = dialed.explained(error, user);
-            dialed.carrier.close().await;
-            Err(error)
+pub(crate) async fn open(user: &Arc<LoggedIn>, to: &Destination) -> Result<Dialed> {
+    let opening = Opening::new(Sizes::CLIENT)?;
+    let mut connected = connect(user).await?;
+    let asked = request(to, Some(opening.bytes()))?;
+    match connected.ask(&asked, user).await? {
+        Answer::Accepted => {
+            let Connected { stream, carrier } = connected;
+            let (stream, kept) = Kept::start(opening, stream, carrier, user, to);
+            Ok(Dialed {
+                stream: Box::new(stream),
+                line: Line::Kept(kept),
+            })
+        }
+        Answer::NotResumable(why) => {
+            output::debug(|| format!("the session will not outlive its link: {why}"));
+            plainly(connected, user, to).await
         }
     }
 }
 
-async fn connect(user: &LoggedIn) -> Result<Dialed> {
+/// Dials a stream that ends with what carries it.
+async fn plainly(before: Connected, user: &LoggedIn, to: &Destination) -> Result<Dialed> {
+    let mut connected = match before.carrier {
+        Carrier::Quic(connection) => Connected {
+            stream: Box::new(connection.open(&user.profile.proxy).await?),
+            carrier: Carrier::Quic(connection),
+        },
+        Carrier::Tls => connect(user).await?,
+    };
+    match connected.ask(&request(to, None)?, user).await? {
+        Answer::Accepted => Ok(Dialed {
+            stream: connected.stream,
+            line: Line::Plain(connected.carrier),
+        }),
+        Answer::NotResumable(_) => Err(garbled(DecodeError::Malformed)),
+    }
+}
+
+async fn connect(user: &LoggedIn) -> Result<Connected> {
     let proxy = &user.profile.proxy;
     let addresses = tcp::resolve(proxy).await?;
     let tls = tls::config(user)?;
     match quic::connect(proxy, &addresses, &tls).await? {
-        quic::Outcome::Connected(connection) => Ok(Dialed {
+        quic::Outcome::Connected(connection) => Ok(Connected {
             stream: Box::new(connection.open(proxy).await?),
             carrier: Carrier::Quic(connection),
         }),
         quic::Outcome::Blocked(why) => {
             output::debug(|| format!("QUIC does not get through ({why}); using TCP"));
-            Ok(Dialed {
+            Ok(Connected {
                 stream: Box::new(tls::connect(proxy, tls).await?),
                 carrier: Carrier::Tls,
             })
@@ -98,7 +157,20 @@ async fn connect(user: &LoggedIn) -> Result<Dialed> {
     }
 }
 
-impl Dialed {
+impl Connected {
+    /// Asks for a node; an error closes the connection.
+    async fn ask(&mut self, request: &[u8], user: &LoggedIn) -> Result<Answer> {
+        let asked = timeout(REPLY_DEADLINE, ask(&mut self.stream, request)).await;
+        match asked.unwrap_or_else(|_| Err(silent())) {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                let error = self.explained(error, user);
+                self.carrier.close().await;
+                Err(error)
+            }
+        }
+    }
+
     /// A broken stream may only be the sign of a connection that the proxy closed with a reason.
     fn explained(&self, error: anyhow::Error, user: &LoggedIn) -> anyhow::Error {
         let proxy = &user.profile.proxy;
@@ -120,30 +192,55 @@ fn silent() -> anyhow::Error {
     )
 }
 
-fn frame(to: &Destination) -> Result<Vec<u8>> {
+fn request(to: &Destination, opening: Option<&[u8]>) -> Result<Vec<u8>> {
     let too_long = |what| fail(Exit::Usage, format!("That {what} is too long."));
+    let target = Text::new(&to.node).ok_or_else(|| too_long("name of a node"))?;
     let login = to
         .login
         .as_deref()
-        .map(|login| Text::new(login).ok_or_else(|| too_long("login")));
-    let request = ClientRequest::Ssh {
-        target: Text::new(&to.node).ok_or_else(|| too_long("name of a node"))?,
-        login: login.transpose()?,
+        .map(|login| Text::new(login).ok_or_else(|| too_long("login")))
+        .transpose()?;
+    let request = match opening {
+        None => ClientRequest::Ssh { target, login },
+        Some(opening) => ClientRequest::Resumable {
+            target,
+            login,
+            opening: Blob::new(opening).ok_or_else(|| garbled(DecodeError::Length))?,
+        },
     };
     let mut buffer = [0; HEADER + MAX_FRAME];
     Ok(encode(&request, &mut buffer)?.to_vec())
 }
 
-async fn ask(stream: &mut dyn ByteStream, request: &[u8]) -> Result<()> {
+/// The proxy's yes, or the one no that leads to another question.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Accepted,
+    /// The stream would have to end with its link, for this reason.
+    NotResumable(String),
+}
+
+async fn ask(stream: &mut dyn ByteStream, request: &[u8]) -> Result<Answer> {
     stream.write_all(request).await?;
     stream.flush().await?;
     loop {
         let mut header = [0; HEADER];
-        stream.read_exact(&mut header).await?;
+        match stream.read_exact(&mut header).await {
+            // It does not say a word to a request that it does not know.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof && is_new(request) => {
+                let why = "the proxy does not know how".to_owned();
+                return Ok(Answer::NotResumable(why));
+            }
+            read => read?,
+        };
         let mut body = vec![0; body_length(header).map_err(garbled)?];
         stream.read_exact(&mut body).await?;
         match decode::<DialReply<'_>>(&body) {
-            Ok(DialReply::Accepted) => return Ok(()),
+            Ok(DialReply::Accepted) => return Ok(Answer::Accepted),
+            Ok(DialReply::Refused {
+                reason: DialRefusal::NotResumable,
+                text,
+            }) => return Ok(Answer::NotResumable(text.as_str().to_owned())),
             Ok(DialReply::Refused { reason, text }) => {
                 return Err(fail(reason.into(), text.as_str()));
             }
@@ -151,6 +248,15 @@ async fn ask(stream: &mut dyn ByteStream, request: &[u8]) -> Result<()> {
             Err(error) => return Err(garbled(error)),
         }
     }
+}
+
+/// Whether proxies of the first version do not know a request.
+fn is_new(request: &[u8]) -> bool {
+    let request = request.get(HEADER..).unwrap_or_default();
+    matches!(
+        decode::<ClientRequest<'_>>(request),
+        Ok(ClientRequest::Resumable { .. })
+    )
 }
 
 fn garbled(error: DecodeError) -> anyhow::Error {

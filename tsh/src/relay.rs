@@ -4,6 +4,8 @@
 //! may still send, and the end of what the node sends closes standard output while there may
 //! still be input.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -22,14 +24,14 @@ const CHUNK: usize = 128 << 10;
 /// `tsh proxy ssh`. Gives the exit code.
 pub(crate) async fn run(global: &Global, args: &ProxySshArgs) -> Result<u8> {
     let to = args.destination().context(usage())?;
-    let user = login::require(global).await?;
+    let user = Arc::new(login::require(global).await?);
     let dialed = dial::open(&user, &to).await?;
     let carried = tokio::select! {
         carried = carry(dialed.stream) => carried.map(|()| 0),
         signal = signals::fatal() => Ok(exit::by_signal(signal?)),
     };
-    dialed.carrier.close().await;
-    carried
+    let last_word = dialed.line.close().await;
+    carried.map_err(|error| last_word.unwrap_or(error))
 }
 
 async fn carry(stream: Box<dyn ByteStream>) -> Result<()> {

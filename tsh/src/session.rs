@@ -6,6 +6,8 @@
 //! A session ends with the exit code of the remote command. Whatever way it ends, the terminal is
 //! put back first ([`terminal`]), and what the node has sent is written out.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use russh::client::Handle;
 
@@ -37,17 +39,17 @@ pub(crate) async fn run(global: &Global, args: &SshArgs) -> Result<u8> {
         output::debug(|| format!("-o {option} has no effect"));
     }
     let to = args.destination().context(usage())?;
-    let user = login::require(global).await?;
+    let user = Arc::new(login::require(global).await?);
     let to = with_login(to, &user);
     let plan = Plan::new(args);
     let dialed = dial::open(&user, &to).await?;
-    let carrier = dialed.carrier;
+    let line = dialed.line;
     let ended = tokio::select! {
         ended = converse(dialed.stream, &user, &to, &plan) => ended,
         signal = signals::fatal() => Ok(exit::by_signal(signal?)),
     };
-    carrier.close().await;
-    ended
+    let last_word = line.close().await;
+    ended.map_err(|error| last_word.unwrap_or(error))
 }
 
 /// What the session shall be.

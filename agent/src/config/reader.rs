@@ -104,6 +104,27 @@ impl<'t> Section<'t> {
             .ok()
     }
 
+    /// A whole number within bounds.
+    pub(super) fn number(
+        &mut self,
+        reader: &mut Reader<'_>,
+        key: &'static str,
+        least: u32,
+        most: u32,
+    ) -> Option<u32> {
+        let mut value = self.take(key)?;
+        let wanted = format!("a number from {least} to {most}");
+        let wrong = match value.take() {
+            ValueInner::Integer(number) => match u32::try_from(number) {
+                Ok(number) if (least..=most).contains(&number) => return Some(number),
+                _ => format!("expected {wanted}"),
+            },
+            other => expected(&wanted, &other),
+        };
+        reader.wrong(value.span, &self.key(key), wrong);
+        None
+    }
+
     /// A list of texts.
     pub(super) fn texts(
         &mut self,

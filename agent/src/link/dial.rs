@@ -3,12 +3,14 @@
 //! The first frame says who wants what, and has ten seconds to arrive. The loop decides
 //! ([`admit`]); an accepted stream goes to the SSH server, which decides again for itself.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use protocol::identity::Fingerprint;
-use protocol::message::dial::{DialHeader, DialRefusal, DialReply, LinkRequest};
+use protocol::message::dial::{DialHeader, DialRefusal, DialReply, LinkRequest, ResumableDial};
 use protocol::message::{Text, decode};
+use protocol::resume::Reason;
+use protocol::resume::frame::Opening;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -31,7 +33,23 @@ pub(crate) struct Request {
     pub(super) dial: ssh::Dial,
     /// The cluster's time when it dialled.
     pub(super) time_s: u64,
+    /// If the stream is to outlive the link.
+    pub(super) resumable: Option<Resumable>,
     pub(super) stream: Stream,
+}
+
+/// How a stream that outlives its links starts, or goes on.
+pub(super) struct Resumable {
+    pub(super) opening: Opening,
+    /// How long it is kept without its client.
+    pub(super) grace: Duration,
+}
+
+/// What a dial's first frame says.
+struct Understood {
+    dial: ssh::Dial,
+    time_s: u64,
+    resumable: Option<Resumable>,
 }
 
 /// Why a dial is turned down.
@@ -57,42 +75,59 @@ async fn receive(mut stream: Stream, news: Outlet) {
         return;
     };
     match read.and_then(|body| understand(&body)) {
-        Ok(Some((dial, time_s))) => {
-            news.send(News::Dialled(Box::new(Request {
+        Ok(Ok(Understood {
+            dial,
+            time_s,
+            resumable,
+        })) => {
+            let request = Request {
                 dial,
                 time_s,
+                resumable,
                 stream,
-            })))
-            .await;
+            };
+            news.send(News::Dialled(Box::new(request))).await;
         }
-        Ok(None) => {
-            let text = "This node's agent is too old for that; update it.".to_owned();
-            refuse(
-                stream,
-                &Refused {
-                    reason: DialRefusal::Internal,
-                    text,
-                },
-            )
-            .await;
-        }
+        Ok(Err(refused)) => refuse(stream, &refused).await,
         Err(fault) if fault.kind == FaultKind::Misbehaved => news.send(News::Ended(fault)).await,
         Err(fault) => log::debug!("a dial was given up: {fault}"),
     }
 }
 
-/// `None` if the request is of a newer version.
-fn understand(body: &[u8]) -> Result<Option<(ssh::Dial, u64)>, Fault> {
+/// A request that is of a newer version, or that its user got wrong, is refused; one that the
+/// cluster got wrong ends the link.
+fn understand(body: &[u8]) -> Result<Result<Understood, Refused>, Fault> {
     match decode::<LinkRequest<'_>>(body) {
-        Ok(LinkRequest::Ssh(header)) => Ok(Some((dial(&header), header.time_s))),
-        Ok(LinkRequest::Resumable(_)) | Err(protocol::error::DecodeError::UnknownVariant) => {
-            Ok(None)
-        }
+        Ok(LinkRequest::Ssh(header)) => Ok(Ok(Understood {
+            dial: dial(&header),
+            time_s: header.time_s,
+            resumable: None,
+        })),
+        Ok(LinkRequest::Resumable(asked)) => Ok(resumable(&asked)),
+        Err(protocol::error::DecodeError::UnknownVariant) => Ok(Err(Refused {
+            reason: DialRefusal::Internal,
+            text: "This node's agent is too old for that; update it.".to_owned(),
+        })),
         Err(error) => Err(Fault::new(
             FaultKind::Misbehaved,
             format!("the cluster's dial: {error}"),
         )),
     }
+}
+
+fn resumable(asked: &ResumableDial<'_>) -> Result<Understood, Refused> {
+    let opening = Opening::decode(&asked.opening).map_err(|error| Refused {
+        reason: DialRefusal::Internal,
+        text: format!("The client's request cannot be read: {error}."),
+    })?;
+    Ok(Understood {
+        dial: dial(&asked.header),
+        time_s: asked.header.time_s,
+        resumable: Some(Resumable {
+            opening,
+            grace: Duration::from_secs(asked.grace_s.into()),
+        }),
+    })
 }
 
 fn dial(header: &DialHeader<'_>) -> ssh::Dial {
@@ -110,6 +145,7 @@ fn dial(header: &DialHeader<'_>) -> ssh::Dial {
         client_addr: header.client_addr.as_str().to_owned(),
         idle_timeout: seconds(header.idle_timeout_s),
         max_session: seconds(header.max_session_s),
+        logged_in: Arc::new(OnceLock::new()),
     }
 }
 
@@ -157,10 +193,32 @@ pub(super) async fn refuse(mut stream: Stream, refused: &Refused) {
     let _ = timeout(DELIVERY_TIMEOUT, sent).await;
 }
 
+/// Says that the stream cannot outlive the link: the client may dial plainly.
+pub(super) async fn not_resumable(mut writer: resumable::Writer, reason: Reason) {
+    let text = match reason {
+        Reason::Memory => {
+            "This node has no memory left to keep another session over a loss of its link."
+        }
+        _ => "This node keeps as many sessions as it may over a loss of its link.",
+    };
+    let reply = DialReply::Refused {
+        reason: DialRefusal::NotResumable,
+        text: Text::cut(text),
+    };
+    let sent = async {
+        if let Ok(frame) = frame::encode(&reply)
+            && writer.write_all(&frame).await.is_ok()
+        {
+            let _ = writer.shutdown().await;
+        }
+    };
+    let _ = timeout(DELIVERY_TIMEOUT, sent).await;
+}
+
 /// Serves an accepted dial until its session is over and the last bytes have arrived.
 pub(super) async fn serve(
     host: Arc<ssh::Host>,
-    request: Request,
+    (dial, stream): (ssh::Dial, Stream),
     now: Duration,
     shutdown: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
@@ -168,14 +226,14 @@ pub(super) async fn serve(
         reader,
         mut writer,
         delivered,
-    } = request.stream;
+    } = stream;
     writer
         .write_all(&frame::encode(&DialReply::Accepted)?)
         .await?;
     writer.flush().await?;
     // The SSH server drops the stream when it is done, and dropping ends it.
     let stream: Box<dyn Duplex> = Box::new(tokio::io::join(reader, writer));
-    let served = ssh::serve(host, stream, request.dial, now, shutdown).await;
+    let served = ssh::serve(host, stream, dial, now, shutdown).await;
     let _ = timeout(DELIVERY_TIMEOUT, delivered).await;
     served.map(|_| ())
 }
@@ -202,8 +260,10 @@ mod tests {
     #[test]
     fn a_header_becomes_a_dial() {
         let frame = frame::encode(&LinkRequest::Ssh(header())).unwrap();
-        let (dial, time_s) = understand(&frame[2..]).unwrap().unwrap();
-        assert_eq!(time_s, 1_700_000_000);
+        let understood = understand(&frame[2..]).unwrap().ok().unwrap();
+        let dial = understood.dial;
+        assert_eq!(understood.time_s, 1_700_000_000);
+        assert!(understood.resumable.is_none());
         assert_eq!(dial.logins, ["root", "ann"]);
         assert_eq!(dial.idle_timeout, None);
         assert_eq!(dial.max_session, Some(Duration::from_secs(60)));
@@ -211,11 +271,41 @@ mod tests {
 
     #[test]
     fn a_newer_request_is_no_misbehaviour_but_garbage_is() {
-        assert!(understand(&[99, 1, 2]).unwrap().is_none());
+        let newer = understand(&[99, 1, 2]).unwrap().err().unwrap();
+        assert!(newer.text.contains("too old"));
         assert_eq!(
             understand(&[0, 1]).err().unwrap().kind,
             FaultKind::Misbehaved
         );
+    }
+
+    #[test]
+    fn an_opening_comes_from_the_user_so_a_bad_one_does_not_end_the_link() {
+        let asked = |opening: &[u8]| {
+            let asked = ResumableDial {
+                header: header(),
+                grace_s: 600,
+                opening: protocol::message::Blob::new(opening).unwrap(),
+            };
+            let frame = frame::encode(&LinkRequest::Resumable(asked)).unwrap();
+            understand(&frame[2..]).unwrap()
+        };
+        assert!(
+            asked(b"garbage")
+                .err()
+                .unwrap()
+                .text
+                .contains("cannot be read")
+        );
+        let attach = protocol::resume::frame::Attach {
+            id: protocol::resume::StreamId([1; 16]),
+            generation: 1,
+            nonce: [2; 16],
+        };
+        let bytes = protocol::resume::frame::Frame::Attach(attach).encode();
+        let resumable = asked(&bytes).ok().unwrap().resumable.unwrap();
+        assert_eq!(resumable.grace, Duration::from_secs(600));
+        assert_eq!(resumable.opening, Opening::Attach(attach));
     }
 
     #[test]

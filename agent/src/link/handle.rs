@@ -7,6 +7,7 @@ use protocol::link::Which;
 use protocol::message::control::{Refusal, ToAgent, ToCluster, Welcome};
 use protocol::message::decode;
 use protocol::message::version::SPOKEN;
+use protocol::resume::{Reason, StreamId};
 use protocol::transport::Kind;
 
 use super::Runner;
@@ -31,6 +32,8 @@ impl Runner {
             Input::SessionEnded { connection } => {
                 self.sessions.ended(connection);
             }
+            Input::StreamEnded { id } => self.sessions.kept.ended(id),
+            Input::StreamForgotten { id } => self.sessions.kept.forgotten(id),
             Input::Labels(labels) => {
                 self.labels = labels;
                 self.send_labels();
@@ -41,6 +44,17 @@ impl Runner {
             Input::Stop => {}
         }
         self.act(self.monotonic.now());
+        self.tell_ended();
+    }
+
+    /// Tells the cluster which sessions are over that may have outlived a link.
+    pub(super) fn tell_ended(&mut self) {
+        if !self.supervisor.is_up() {
+            return;
+        }
+        for StreamId(session_id) in self.sessions.kept.untold() {
+            self.send(&ToCluster::SessionEnded { session_id });
+        }
     }
 
     fn news(&mut self, which: Which, number: u32, news: News) {
@@ -121,7 +135,15 @@ impl Runner {
     /// long, and asks again.
     fn turned_away(&mut self, reason: Refusal, text: &str, now: Duration) {
         self.because(Which::Next, &plain(text));
+        self.shut_out(reason);
         self.supervisor.handle_refused(reason, Duration::ZERO, now);
+    }
+
+    /// Nobody may come back to the sessions of a node that is locked or removed.
+    fn shut_out(&mut self, reason: Refusal) {
+        if matches!(reason, Refusal::Locked | Refusal::Removed) {
+            self.sessions.kept.end_all(Reason::Locked);
+        }
     }
 
     fn frame(&mut self, which: Which, body: &[u8], now: Duration) {
@@ -139,12 +161,19 @@ impl Runner {
     fn message(&mut self, which: Which, message: &ToAgent<'_>, now: Duration) {
         let taken = match (which, message) {
             (Which::Next, ToAgent::Welcome(welcome)) => self.welcome(welcome),
-            (Which::Next, ToAgent::Refused { text, .. }) => {
+            (Which::Next, ToAgent::Refused { reason, text, .. }) => {
                 self.because(which, &plain(text));
+                self.shut_out(*reason);
                 Ok(())
             }
             (Which::Held, ToAgent::Renewed(sent)) => self.renewed(HostCertificates::from(sent)),
             (Which::Held, ToAgent::TrustChanged(sent)) => self.trust_changed(Trusted::from(sent)),
+            (Which::Held, ToAgent::EndSession { session_id }) => {
+                self.sessions
+                    .kept
+                    .end(StreamId(*session_id), Reason::Locked);
+                Ok(())
+            }
             (Which::Held, ToAgent::Refused { .. }) => {
                 self.renewal_refused(message, now);
                 Ok(())

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use protocol::message::control::Refusal;
+use protocol::resume::StreamId;
 
 use super::dial::Request;
 use super::transport::{Fault, Stream, Transport};
@@ -25,9 +26,13 @@ pub(crate) enum Input {
     },
     /// An SSH session is over.
     SessionEnded {
-        /// Number of the connection that carried it.
-        connection: u32,
+        /// Number of the connection that carried it, if it was bound to one.
+        connection: Option<u32>,
     },
+    /// A stream that outlives its links is over.
+    StreamEnded { id: StreamId },
+    /// Nobody will ask for one any more.
+    StreamForgotten { id: StreamId },
     /// The labels have changed.
     Labels(Labels),
     /// The way to the cluster is another one, or more is known of it.

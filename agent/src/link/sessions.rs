@@ -3,17 +3,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::message::dial::DialRefusal;
+use protocol::message::dial::{DialRefusal, DialReply};
+use protocol::resume::frame::{Attach, Open, Opening};
+use protocol::resume::{Limits, Reason};
+use resumable::Carrier;
+use resumable::agent::Accepted;
 use tokio::sync::{mpsc, watch};
 
-use super::dial::{self, Refused, Request};
+use super::dial::{self, Refused, Request, Resumable};
+use super::frame;
 use super::input::Input;
+use super::kept::{self, KeptStreams, Visitor};
+use super::transport::{Duplex, Stream};
 use crate::ssh;
 
 /// See the [module](self).
 pub(super) struct Sessions {
-    /// How many each connection carries, by its number; there are few connections.
-    counts: Vec<(u32, usize)>,
+    /// How many each connection carries, by its number; there are few connections. Those that
+    /// outlive connections are bound to none.
+    counts: Vec<(Option<u32>, usize)>,
+    /// Streams that outlive connections.
+    pub(super) kept: KeptStreams,
     only_login: Option<String>,
     /// Missing only if what the cluster gave cannot be used for SSH.
     host: Option<Arc<ssh::Host>>,
@@ -22,9 +32,14 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    pub(super) fn new(inputs: mpsc::Sender<Input>, only_login: Option<String>) -> Self {
+    pub(super) fn new(
+        inputs: mpsc::Sender<Input>,
+        only_login: Option<String>,
+        limits: Limits,
+    ) -> Self {
         Self {
             counts: Vec::new(),
+            kept: KeptStreams::new(limits),
             only_login,
             host: None,
             shutdown: watch::Sender::new(false),
@@ -40,7 +55,7 @@ impl Sessions {
     pub(super) fn on(&self, connection: u32) -> usize {
         let mut counts = self.counts.iter();
         counts
-            .find(|(number, _)| *number == connection)
+            .find(|(number, _)| *number == Some(connection))
             .map_or(0, |(_, count)| *count)
     }
 
@@ -51,44 +66,122 @@ impl Sessions {
 
     /// Serves a dial that came over a connection, or turns it down.
     pub(super) fn dialled(&mut self, request: Request, connection: u32, now: Duration) {
-        match self.decide(&request) {
-            Ok(host) => self.serve(host, request, connection, now),
-            Err(refused) => {
-                log::info!("dial refused: {}", refused.text);
-                crate::spawn(async move { dial::refuse(request.stream, &refused).await });
-            }
+        let Request {
+            dial,
+            stream,
+            resumable,
+            ..
+        } = request;
+        match resumable {
+            None => match self.decide(&dial) {
+                Ok(host) => self.serve(host, dial, stream, connection, now),
+                Err(refused) => turn_down(stream, refused),
+            },
+            Some(Resumable {
+                opening: Opening::Open(open),
+                grace,
+            }) => match self.decide(&dial) {
+                Ok(host) => self.keep(host, dial, stream, (&open, grace), now),
+                Err(refused) => turn_down(stream, refused),
+            },
+            Some(Resumable {
+                opening: Opening::Attach(attach),
+                ..
+            }) => self.attach(&attach, &dial, stream, now),
         }
     }
 
-    fn decide(&self, request: &Request) -> Result<Arc<ssh::Host>, Refused> {
-        dial::admit(
-            self.count(),
-            self.only_login.as_deref(),
-            &request.dial.logins,
-        )?;
+    fn decide(&self, dial: &ssh::Dial) -> Result<Arc<ssh::Host>, Refused> {
+        dial::admit(self.count(), self.only_login.as_deref(), &dial.logins)?;
         self.host.clone().ok_or_else(|| Refused {
             reason: DialRefusal::Internal,
             text: "This node has no usable SSH certificate.".to_owned(),
         })
     }
 
-    fn serve(&mut self, host: Arc<ssh::Host>, request: Request, connection: u32, now: Duration) {
+    fn serve(
+        &mut self,
+        host: Arc<ssh::Host>,
+        dial: ssh::Dial,
+        stream: Stream,
+        connection: u32,
+        now: Duration,
+    ) {
+        let ending = self.started(Some(connection));
+        let shutdown = self.shutdown.subscribe();
+        crate::spawn(async move {
+            if let Err(error) = dial::serve(host, (dial, stream), now, shutdown).await {
+                log::debug!("a session ended: {error:#}");
+            }
+            ending.await;
+        });
+    }
+
+    /// Serves a dial whose stream outlives the connection.
+    fn keep(
+        &mut self,
+        host: Arc<ssh::Host>,
+        dial: ssh::Dial,
+        stream: Stream,
+        (open, grace): (&Open, Duration),
+        now: Duration,
+    ) {
+        let user = (dial.user.as_str(), Arc::clone(&dial.logged_in));
+        let carried = carried(stream);
+        let Accepted {
+            stream,
+            handle,
+            driver,
+        } = match self.kept.accept(open, user, grace, carried, now) {
+            Ok(accepted) => accepted,
+            Err((carrier, reason)) => return not_resumable(carrier, reason),
+        };
+        let looked_after = kept::look_after(open.id, handle, driver, self.inputs.clone());
+        crate::spawn(looked_after);
+        let ending = self.started(None);
+        let shutdown = self.shutdown.subscribe();
+        crate::spawn(async move {
+            let stream: Box<dyn Duplex> = Box::new(stream);
+            if let Err(error) = ssh::serve(host, stream, dial, now, shutdown).await {
+                log::debug!("a session ended: {error:#}");
+            }
+            ending.await;
+        });
+    }
+
+    /// A client comes back to its stream.
+    fn attach(&mut self, attach: &Attach, dial: &ssh::Dial, stream: Stream, now: Duration) {
+        let visitor = Visitor {
+            user: &dial.user,
+            logins: &dial.logins,
+        };
+        let (carrier, preamble) = carried(stream);
+        let answer = preamble.clone();
+        let attached = self.kept.attach(attach, &visitor, (carrier, preamble), now);
+        if let Err((carrier, reason)) = attached {
+            log::info!("{} cannot come back to a session: {reason:?}", dial.user);
+            crate::spawn(async move {
+                // A client that does not hear it asks again.
+                let _ = resumable::agent::refuse(carrier, &answer, reason).await;
+            });
+        }
+    }
+
+    /// Counts a session; what comes back tells the loop that it is over.
+    fn started(&mut self, connection: Option<u32>) -> impl Future<Output = ()> + Send + 'static {
         match self.counts.iter_mut().find(|(n, _)| *n == connection) {
             Some((_, count)) => *count += 1,
             None => self.counts.push((connection, 1)),
         }
-        let (shutdown, inputs) = (self.shutdown.subscribe(), self.inputs.clone());
-        crate::spawn(async move {
-            if let Err(error) = dial::serve(host, request, now, shutdown).await {
-                log::debug!("a session ended: {error:#}");
-            }
+        let inputs = self.inputs.clone();
+        async move {
             // Nobody listens any more only when the agent ends.
             let _ = inputs.send(Input::SessionEnded { connection }).await;
-        });
+        }
     }
 
     /// A session is over.
-    pub(super) fn ended(&mut self, connection: u32) {
+    pub(super) fn ended(&mut self, connection: Option<u32>) {
         for (_, count) in self.counts.iter_mut().filter(|(n, _)| *n == connection) {
             *count = count.saturating_sub(1);
         }
@@ -97,6 +190,29 @@ impl Sessions {
 
     /// Asks all sessions to end.
     pub(super) fn shut_down(&self) {
+        self.kept.end_lost(Reason::Stopping);
         self.shutdown.send_replace(true);
     }
+}
+
+fn turn_down(stream: Stream, refused: Refused) {
+    log::info!("dial refused: {}", refused.text);
+    crate::spawn(async move { dial::refuse(stream, &refused).await });
+}
+
+/// Tells a client to dial plainly.
+fn not_resumable(carrier: Carrier, reason: Reason) {
+    log::info!("a session will not outlive its link: {reason:?}");
+    crate::spawn(async move { dial::not_resumable(carrier.writer, reason).await });
+}
+
+/// A stream to carry another, and what is said on it first.
+fn carried(stream: Stream) -> (Carrier, Vec<u8>) {
+    let carrier = Carrier {
+        reader: stream.reader,
+        writer: stream.writer,
+    };
+    // It always fits into a frame.
+    let accepted = frame::encode(&DialReply::Accepted).unwrap_or_default();
+    (carrier, accepted.to_vec())
 }

@@ -185,6 +185,8 @@ impl Handler for Server {
             Ok(account) => {
                 log::info!("{} has logged in as {login}", self.dial.user);
                 self.account = Some(account);
+                // There is one login; another would change nothing.
+                let _ = self.dial.logged_in.set(login.to_owned());
                 self.progress.authenticated.store(true, Ordering::Relaxed);
                 Ok(Auth::Accept)
             }

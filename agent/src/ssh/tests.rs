@@ -175,6 +175,7 @@ impl Scene {
             client_addr: "192.0.2.7 50000".into(),
             idle_timeout: None,
             max_session: None,
+            logged_in: Arc::default(),
         };
         Self {
             ca: Ca::new(),

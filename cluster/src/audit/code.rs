@@ -29,6 +29,10 @@ pub const USER_RESET: Code = code("reset_password_token.create", "T6000I");
 pub const SESSION_START: Code = code("session.start", "T2000I");
 /// A session has ended.
 pub const SESSION_END: Code = code("session.end", "T2004I");
+/// A session has lost its stream, and is kept.
+pub const SESSION_DETACHED: Code = code("session.detach", "TS001I");
+/// The client of a session came back to it.
+pub const SESSION_ATTACHED: Code = code("session.attach", "TS002I");
 /// A user was refused a session.
 pub const SESSION_REFUSED: Code = code("session.rejected", "T1006W");
 /// A certificate was not accepted.

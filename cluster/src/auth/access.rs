@@ -8,6 +8,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use protocol::resume::GRACE;
+
 use crate::resource::labels::{Labels, selects};
 use crate::resource::role::{DEFAULT_SESSION_TTL_S, OWN_LOGINS, RoleSpec};
 use crate::resource::user::Traits;
@@ -21,6 +23,8 @@ pub enum Decision {
         logins: Vec<String>,
         /// The shortest idle limit of all roles.
         idle_timeout: Option<Duration>,
+        /// How long a session is kept while its link is lost: the shortest of all roles.
+        resume_grace: Duration,
     },
     /// No role lets the user reach this node.
     NodeDenied,
@@ -55,6 +59,7 @@ pub fn decide(roles: &[RoleSpec], traits: &Traits, node: &Labels, login: Option<
         _ => Decision::Allowed {
             logins,
             idle_timeout: idle_timeout(roles),
+            resume_grace: resume_grace(roles),
         },
     }
 }
@@ -79,6 +84,11 @@ fn idle_timeout(roles: &[RoleSpec]) -> Option<Duration> {
         .iter()
         .filter_map(|role| role.options.client_idle_timeout)
         .min()
+}
+
+fn resume_grace(roles: &[RoleSpec]) -> Duration {
+    let limits = roles.iter().filter_map(|role| role.options.resume_grace);
+    limits.min().unwrap_or(GRACE)
 }
 
 fn allowed_logins<'a>(
@@ -130,6 +140,7 @@ mod tests {
         Decision::Allowed {
             logins,
             idle_timeout: None,
+            resume_grace: GRACE,
         }
     }
 
@@ -186,7 +197,8 @@ mod tests {
     #[test]
     fn the_shortest_limit_of_all_roles_counts() {
         let long = role("options: {max_session_ttl: 30h}");
-        let short = role("options: {max_session_ttl: 1h, client_idle_timeout: 15m}");
+        let short =
+            role("options: {max_session_ttl: 1h, client_idle_timeout: 15m, resume_grace: 0s}");
         assert_eq!(max_session_ttl(&[]), Duration::from_secs(12 * 3600));
         assert_eq!(
             max_session_ttl(std::slice::from_ref(&long)),
@@ -196,6 +208,8 @@ mod tests {
             max_session_ttl(&[long, short.clone()]),
             Duration::from_secs(3600)
         );
+        assert_eq!(resume_grace(&[]), GRACE);
+        assert_eq!(resume_grace(std::slice::from_ref(&short)), Duration::ZERO);
         assert_eq!(idle_timeout(&[short]), Some(Duration::from_secs(900)));
     }
 

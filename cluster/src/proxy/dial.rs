@@ -4,22 +4,29 @@
 //! verified already, what the user may do is read from the store at every dial, so that a removed
 //! user or a changed role counts at once.
 
+pub mod jump;
+mod refusal;
+
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use protocol::message::Text;
 use protocol::message::dial::{
-    DialHeader, DialRefusal, DialReply, LinkRequest, MAX_LOGINS, Permits,
+    DialHeader, DialRefusal, DialReply, LinkRequest, MAX_LOGINS, OpeningBytes, Permits,
+    ResumableDial,
 };
+use protocol::message::version::RESUMABLE;
+use protocol::message::{Blob, Text};
+use protocol::resume::frame::Opening;
 use time::OffsetDateTime;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Proxy;
 use super::directory::Node;
-use super::sessions::Guard;
+use super::sessions::{About, Guard, Left, Listed, SessionId};
 use super::splice::{Moved, splice};
-use crate::audit::{Event, code, rfc3339};
+use crate::audit::{Code, Event, code, rfc3339};
 use crate::auth::access::{Decision, decide};
 use crate::auth::ca::peer::UserPeer;
 use crate::auth::login::roles_of;
@@ -28,8 +35,14 @@ use crate::tunnel::live::{Live, OpenStream};
 use crate::tunnel::serve::unix;
 use crate::tunnel::stream::Stream;
 
+pub use refusal::Refused;
+use refusal::{internal, is_passing, offline, refused, silent};
+
 /// A node must answer a dial within this time, or it counts as offline.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What an agent says at least that knows a session; it takes two bytes to say that it does not.
+const LEAST_ANSWER: usize = 3;
 
 /// Who dials.
 #[derive(Clone)]
@@ -40,24 +53,47 @@ pub struct Caller {
     pub addr: SocketAddr,
 }
 
-/// A dial that was turned down.
-#[derive(Debug)]
-pub struct Refused {
-    /// Why, for programs.
-    pub reason: DialRefusal,
-    /// Why, for people.
-    pub text: String,
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub struct Wish<'a> {
+    /// The node, as the user calls it.
+    pub target: &'a str,
+    /// OS user, if known.
+    pub login: Option<&'a str>,
+    /// By what stream.
+    pub way: Way<'a>,
+}
+
+/// Whether a stream outlives its links, and who has the client's end of it.
+#[derive(Debug, Clone, Copy)]
+pub enum Way<'a> {
+    /// It ends with what carries it.
+    Plain,
+    /// The client; this is what it says to the agent's end.
+    Client(&'a [u8]),
+    /// This process, for a client that knows nothing of it.
+    Here(&'a [u8]),
+}
+
+impl<'a> Way<'a> {
+    const fn opening(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Plain => None,
+            Self::Client(opening) | Self::Here(opening) => Some(opening),
+        }
+    }
 }
 
 /// An open stream to a node's SSH server.
 pub struct Dialled {
     stream: Stream,
-    // The link stays for as long as it carries this.
-    _open: OpenStream,
+    /// The link stays for as long as it carries this.
+    open: OpenStream,
     session: Guard,
-    node: Node,
+    /// Whether the session starts with this stream.
+    starts: bool,
+    about: About,
     caller: Caller,
-    login: Option<String>,
 }
 
 impl Proxy {
@@ -65,62 +101,118 @@ impl Proxy {
     ///
     /// # Errors
     /// The refusal, as the user should see it.
-    pub async fn dial(
-        &self,
-        caller: &Caller,
-        target: &str,
-        login: Option<&str>,
-    ) -> Result<Dialled, Refused> {
-        let result = self.try_dial(caller, target, login).await;
+    pub async fn dial(&self, caller: &Caller, wish: Wish<'_>) -> Result<Dialled, Refused> {
+        let result = self.try_dial(caller, wish).await;
         match &result {
             Ok(dialled) => {
-                let written = self.audit.require(dialled.event(code::SESSION_START));
-                written.await.map_err(internal)?;
+                // Whether there is a session to come back to, the agent has yet to say.
+                if dialled.starts {
+                    let written = self.audit.require(dialled.event(code::SESSION_START));
+                    written.await.map_err(internal)?;
+                }
             }
+            // The client asks again, at once without what made it impossible, or later.
+            Err(refused) if refused.reason == DialRefusal::NotResumable => {
+                tracing::info!(
+                    user = caller.user.name,
+                    reason = refused.text,
+                    "a session will not outlive its link"
+                );
+            }
+            Err(refused) if is_return(wish) && is_passing(refused.reason) => {}
             Err(refused) => {
-                self.metrics.dials_refused.inc();
-                let event = Event::new(code::SESSION_REFUSED)
-                    .user(&caller.user.name)
-                    .server("", target)
-                    .field("login", login.unwrap_or_default())
-                    .field("addr.remote", caller.addr.to_string())
-                    .field("reason", refused.text.clone());
-                self.audit.record(event.brief()).await;
+                let login = wish.login.unwrap_or_default();
+                let server = ("", wish.target);
+                self.record_refusal(caller, server, login, &refused.text)
+                    .await;
             }
         }
         result
     }
 
-    /// Moves bytes until the session ends by itself or is ended.
-    pub async fn carry(&self, client: Stream, dialled: Dialled) {
-        let end = dialled.event(code::SESSION_END);
-        let started = SystemTime::now();
+    /// Lets the agent say whether it knows the session that somebody comes back to.
+    async fn welcome(&self, client: &mut Stream, dialled: &mut Dialled) -> io::Result<bool> {
+        let mut answered = 0;
+        while answered < LEAST_ANSWER {
+            let Some(bytes) = dialled.stream.read.chunk().await? else {
+                break;
+            };
+            answered += bytes.len();
+            client.write.send(bytes).await?;
+        }
+        Ok(answered >= LEAST_ANSWER)
+    }
+
+    /// Moves bytes until the stream ends by itself or the session is ended.
+    pub async fn carry(&self, mut client: Stream, mut dialled: Dialled) {
+        if !dialled.starts {
+            let welcome = self.welcome(&mut client, &mut dialled);
+            match timeout(ANSWER_DEADLINE, welcome).await {
+                Ok(Ok(true)) => {
+                    dialled.session.begin();
+                    let event = dialled.event(code::SESSION_ATTACHED);
+                    self.audit.record(event).await;
+                }
+                Ok(Ok(false)) => {
+                    client.write.finish().await;
+                    let about = &dialled.about;
+                    let (id, text) = (about.node.to_string(), "there is no such session of yours");
+                    let server = (id.as_str(), about.hostname.as_str());
+                    return self
+                        .record_refusal(&dialled.caller, server, &about.login, text)
+                        .await;
+                }
+                // Whichever side broke, the client asks again.
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
+        self.carry_on(client, dialled).await;
+    }
+
+    async fn carry_on(&self, client: Stream, dialled: Dialled) {
         let mut moved = Moved::default();
+        let Dialled {
+            stream,
+            open: _open,
+            session,
+            about,
+            caller,
+            ..
+        } = dialled;
         self.metrics.sessions.inc();
         tokio::select! {
             // A client that vanishes breaks its stream: nothing to report beyond the end.
-            done = splice(client, dialled.stream, &mut moved) => {
+            done = splice(client, stream, &mut moved) => {
                 if let Err(error) = done {
                     tracing::debug!(%error, "session broke");
                 }
             }
-            () = dialled.session.ended() => tracing::info!(user = dialled.caller.user.name, "session ended by the cluster"),
+            () = session.ended() => tracing::info!(user = about.user, "session ended by the cluster"),
+            () = session.leaving() => {}
         }
         self.metrics.sessions.dec();
         self.metrics.bytes.inc_by(moved.sent + moved.received);
-        let event = end
-            .field("session_start", rfc3339(OffsetDateTime::from(started)))
-            .field("tx", moved.sent)
-            .field("rx", moved.received);
-        self.audit.record(event).await;
+        let id = session.id;
+        let event = match session.leave(moved).await {
+            Left::Over(listed) => ended(&listed),
+            Left::Detached => event(code::SESSION_DETACHED, id, &about),
+            Left::Replaced => return,
+        };
+        let addr = caller.addr.to_string();
+        self.audit.record(event.field("addr.remote", addr)).await;
     }
 
-    async fn try_dial(
-        &self,
-        caller: &Caller,
-        target: &str,
-        login: Option<&str>,
-    ) -> Result<Dialled, Refused> {
+    async fn try_dial(&self, caller: &Caller, wish: Wish<'_>) -> Result<Dialled, Refused> {
+        let (node, permit) = self.decide(caller, wish).await?;
+        if self.sessions.is_leaving() {
+            let text = "the cluster is being restarted; try again in a moment";
+            return Err(refused(DialRefusal::Busy, text));
+        }
+        self.reach(caller, wish, &node, &permit).await
+    }
+
+    /// Whether the caller may, and what.
+    async fn decide(&self, caller: &Caller, wish: Wish<'_>) -> Result<(Node, Permit), Refused> {
         let user = &caller.user;
         if user.not_after < OffsetDateTime::now_utc() {
             return Err(refused(
@@ -152,33 +244,91 @@ impl Proxy {
             let decision = decide(&roles, &resource.spec.traits, &node.labels(), None);
             !matches!(decision, Decision::NodeDenied)
         };
-        let node = choose(self.directory.find(target), target, reaches)?;
-        let decision = decide(&roles, &resource.spec.traits, &node.labels(), login);
-        let (logins, idle) = permitted(decision, &node, login)?;
+        let node = choose(self.directory.find(wish.target), wish.target, reaches)?;
+        let decision = decide(&roles, &resource.spec.traits, &node.labels(), wish.login);
+        let permit = permitted(decision, &node, wish.login)?;
         if let Some(lock) = &node.lock {
             let text = lock.spec.locked(&node.spec.hostname);
             return Err(refused(DialRefusal::Locked, text));
         }
-        let session = self.sessions.enter(user, node.id);
-        let addr = format!("{} {}", caller.addr.ip(), caller.addr.port());
-        let header = header(caller, &addr, &session, &logins, idle).map_err(internal)?;
-        let (stream, open) = self.open(&node, &header).await?;
-        let (caller, login) = (caller.clone(), login.map(Into::into));
+        Ok((node, permit))
+    }
+
+    /// Asks the node, once it is decided that the caller may.
+    async fn reach(
+        &self,
+        caller: &Caller,
+        wish: Wish<'_>,
+        node: &Node,
+        permit: &Permit,
+    ) -> Result<Dialled, Refused> {
+        let about = About {
+            user: caller.user.name.clone(),
+            user_id: caller.user.id,
+            node: node.id,
+            hostname: node.spec.hostname.clone(),
+            login: wish.login.unwrap_or_default().to_owned(),
+        };
+        let (mut session, starts) = match wish.way.opening() {
+            None => (self.sessions.enter(about.clone()), true),
+            Some(opening) => self.keep(wish.way, opening, &about, permit.resume_grace)?,
+        };
+        let (stream, open) = self.ask(caller, wish, node, permit, session.id).await?;
+        if starts {
+            session.begin();
+        }
         Ok(Dialled {
             stream,
-            _open: open,
+            open,
             session,
-            node,
-            caller,
-            login,
+            starts,
+            about,
+            caller: caller.clone(),
         })
+    }
+
+    async fn ask(
+        &self,
+        caller: &Caller,
+        wish: Wish<'_>,
+        node: &Node,
+        permit: &Permit,
+        id: SessionId,
+    ) -> Result<(Stream, OpenStream), Refused> {
+        let addr = format!("{} {}", caller.addr.ip(), caller.addr.port());
+        let header = header(caller, &addr, id, permit).map_err(internal)?;
+        let request = request(header, wish.way.opening(), permit)?;
+        self.open(node, &request).await
+    }
+
+    /// A session that outlives its links, as its client's opening names it.
+    fn keep(
+        &self,
+        way: Way<'_>,
+        opening: &[u8],
+        about: &About,
+        grace: Duration,
+    ) -> Result<(Guard, bool), Refused> {
+        let garbled = |_| refused(DialRefusal::Internal, "the client's request cannot be read");
+        let opening = Opening::decode(opening).map_err(garbled)?;
+        let starts = matches!(opening, Opening::Open(_));
+        if starts && grace.is_zero() {
+            let text = "a role does not let sessions outlive their links";
+            return Err(refused(DialRefusal::NotResumable, text));
+        }
+        let id = opening.id().0;
+        let session = match way {
+            Way::Here(_) => self.sessions.hold(id, about.clone()),
+            Way::Plain | Way::Client(_) => self.sessions.attach(id, about, grace),
+        };
+        Ok((session, starts))
     }
 
     /// Asks the agent for a stream. Whatever is wrong with its link, that shows within the deadline.
     async fn open(
         &self,
         node: &Node,
-        header: &DialHeader<'_>,
+        request: &LinkRequest<'_>,
     ) -> Result<(Stream, OpenStream), Refused> {
         let deadline = Instant::now() + ANSWER_DEADLINE;
         let live = self
@@ -186,9 +336,13 @@ impl Proxy {
             .registry
             .get(node.id)
             .ok_or_else(|| offline(node))?;
+        if matches!(request, LinkRequest::Resumable(_)) && live.about().version < RESUMABLE {
+            let text = "the agent on this node is too old for that; update it";
+            return Err(refused(DialRefusal::NotResumable, text));
+        }
         // Counted from the start: a link that is replaced meanwhile waits for the answer.
         let open = live.stream();
-        match timeout_at(deadline, ask(&live, header)).await {
+        match timeout_at(deadline, ask(&live, request)).await {
             Ok(Ok((stream, None))) => Ok((stream, open)),
             Ok(Ok((_, Some(refused)))) => Err(refused),
             Ok(Err(error)) => {
@@ -201,10 +355,9 @@ impl Proxy {
 }
 
 /// Sends a dial over a link; gives the stream, and the agent's refusal if it is one.
-async fn ask(live: &Live, header: &DialHeader<'_>) -> anyhow::Result<(Stream, Option<Refused>)> {
+async fn ask(live: &Live, request: &LinkRequest<'_>) -> anyhow::Result<(Stream, Option<Refused>)> {
     let mut stream = live.transport.open().await?;
-    let request = LinkRequest::Ssh(header.clone());
-    stream.write.frame(&request).await?;
+    stream.write.frame(request).await?;
     let mut buffer = Vec::new();
     let reply: DialReply<'_> = stream.read.frame(&mut buffer).await?;
     let refusal = match reply {
@@ -214,15 +367,59 @@ async fn ask(live: &Live, header: &DialHeader<'_>) -> anyhow::Result<(Stream, Op
     Ok((stream, refusal))
 }
 
+/// What the agent is asked for.
+fn request<'a>(
+    header: DialHeader<'a>,
+    opening: Option<&'a [u8]>,
+    permit: &Permit,
+) -> Result<LinkRequest<'a>, Refused> {
+    let Some(opening) = opening else {
+        return Ok(LinkRequest::Ssh(header));
+    };
+    let opening: Option<OpeningBytes<'_>> = Blob::new(opening);
+    let opening = opening.context("an opening that is too long");
+    Ok(LinkRequest::Resumable(ResumableDial {
+        header,
+        grace_s: seconds(permit.resume_grace),
+        opening: opening.map_err(internal)?,
+    }))
+}
+
 impl Dialled {
-    fn event(&self, code: crate::audit::Code) -> Event {
-        Event::new(code)
-            .user(&self.caller.user.name)
-            .server(&self.node.id.to_string(), &self.node.spec.hostname)
-            .field("sid", hex::encode(self.session.id))
-            .field("login", self.login.clone().unwrap_or_default())
-            .field("addr.remote", self.caller.addr.to_string())
+    fn event(&self, code: Code) -> Event {
+        event(code, self.session.id, &self.about).field("addr.remote", self.caller.addr.to_string())
     }
+}
+
+/// Whether somebody comes back to a session.
+fn is_return(wish: Wish<'_>) -> bool {
+    let opening = wish.way.opening().map(Opening::decode);
+    matches!(opening, Some(Ok(Opening::Attach(_))))
+}
+
+fn event(code: Code, id: SessionId, about: &About) -> Event {
+    Event::new(code)
+        .user(&about.user)
+        .server(&about.node.to_string(), &about.hostname)
+        .field("sid", hex::encode(id))
+        .field("login", about.login.clone())
+}
+
+/// The event of a session that is over.
+#[must_use]
+pub fn ended(listed: &Listed) -> Event {
+    let started = rfc3339(OffsetDateTime::from(listed.started));
+    event(code::SESSION_END, listed.id, &listed.about)
+        .field("session_start", started)
+        .field("tx", listed.moved.sent)
+        .field("rx", listed.moved.received)
+}
+
+/// What the roles allow here.
+struct Permit {
+    logins: Vec<String>,
+    idle_timeout: Option<Duration>,
+    resume_grace: Duration,
 }
 
 /// The node that is meant. Of several of one name, those do not count that the person cannot reach:
@@ -258,17 +455,18 @@ pub(super) fn made_anew(name: &str) -> String {
     format!("the user {name} was made anew since your certificate was issued; run `tsh login`")
 }
 
-fn permitted(
-    decision: Decision,
-    node: &Node,
-    login: Option<&str>,
-) -> Result<(Vec<String>, Option<Duration>), Refused> {
+fn permitted(decision: Decision, node: &Node, login: Option<&str>) -> Result<Permit, Refused> {
     let name = &node.spec.hostname;
     match decision {
         Decision::Allowed {
             logins,
             idle_timeout,
-        } => Ok((logins, idle_timeout)),
+            resume_grace,
+        } => Ok(Permit {
+            logins,
+            idle_timeout,
+            resume_grace,
+        }),
         Decision::NodeDenied => Err(refused(
             DialRefusal::Denied,
             format!("your roles do not allow you to reach {name}; ask an administrator"),
@@ -287,62 +485,27 @@ fn permitted(
 fn header<'a>(
     caller: &'a Caller,
     addr: &'a str,
-    session: &Guard,
-    logins: &'a [String],
-    idle: Option<Duration>,
+    session_id: SessionId,
+    permit: &'a Permit,
 ) -> anyhow::Result<DialHeader<'a>> {
-    let logins = logins
+    let logins = permit
+        .logins
         .iter()
         .take(MAX_LOGINS)
         .map(|l| Text::new(l).context("login too long"));
-    let seconds = |d: Duration| u32::try_from(d.as_secs()).unwrap_or(u32::MAX);
     Ok(DialHeader {
-        session_id: session.id,
+        session_id,
         time_s: unix(SystemTime::now()),
         user: Text::new(&caller.user.name).context("user name too long")?,
         fingerprint: caller.user.fingerprint.0,
         logins: logins.collect::<anyhow::Result<_>>()?,
         permits: Permits::ALL,
         client_addr: Text::cut(addr),
-        idle_timeout_s: idle.map_or(0, seconds),
+        idle_timeout_s: permit.idle_timeout.map_or(0, seconds),
         max_session_s: 0,
     })
 }
 
-fn offline(node: &Node) -> Refused {
-    let name = &node.spec.hostname;
-    let Some(seen) = &node.presence else {
-        let text = format!("{name} is offline: it has joined, but never linked; start its agent");
-        return refused(DialRefusal::Offline, text);
-    };
-    let reason = seen.reason.as_deref().unwrap_or("its link is gone");
-    last_seen(name, seen.last_seen, reason)
-}
-
-/// A node whose link is there, but dead: the link's own last sign of life is newer than what is
-/// stored.
-fn silent(node: &Node, live: &Live, reason: &str) -> Refused {
-    last_seen(&node.spec.hostname, live.last_seen().into(), reason)
-}
-
-fn last_seen(name: &str, seen: OffsetDateTime, reason: &str) -> Refused {
-    let seen = rfc3339(seen);
-    let text = format!("{name} is offline: last seen {seen} ({reason})");
-    refused(DialRefusal::Offline, text)
-}
-
-fn refused(reason: DialRefusal, text: impl Into<String>) -> Refused {
-    Refused {
-        reason,
-        text: text.into(),
-    }
-}
-
-fn internal(error: impl Into<anyhow::Error>) -> Refused {
-    let error = error.into();
-    tracing::error!(error = format!("{error:#}"), "dial failed");
-    refused(
-        DialRefusal::Internal,
-        "the cluster made an error; its log says more",
-    )
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }

@@ -8,10 +8,14 @@ use std::time::Duration;
 
 use protocol::error::CloseCode;
 use protocol::identity::NodeId;
+use protocol::message::control::ToAgent;
 use time::OffsetDateTime;
 
 use super::Proxy;
+use super::dial::ended;
+use super::sessions::About;
 use crate::resource::user::UserSpec;
+use crate::tunnel::stream::frame_bytes;
 
 /// How often everything is looked at: it costs a millisecond for 10,000 links.
 const LOOK: Duration = Duration::from_secs(5);
@@ -29,6 +33,9 @@ impl Proxy {
             self.end_locked();
             self.end_removed().await;
             self.end_removed_users().await;
+            for given_up in self.sessions.give_up() {
+                self.audit.record(ended(&given_up)).await;
+            }
         }
     }
 
@@ -52,17 +59,17 @@ impl Proxy {
                 self.end_node(live.node, "locked");
             }
         }
-        self.sessions
-            .end_where(|(user, _), node| shut_out(node) || locks.of_user(user, now).is_some());
+        self.end_sessions(|about| {
+            shut_out(about.node) || locks.of_user(&about.user, now).is_some()
+        });
     }
 
     async fn end_removed_users(&self) {
-        for (name, id) in self.sessions.holders() {
-            let stored = self.resources.find::<UserSpec>(&name).await;
+        for holder in self.sessions.holders() {
+            let stored = self.resources.find::<UserSpec>(&holder.0).await;
             // A store that fails proves nothing.
-            if stored.is_ok_and(|user| user.is_none_or(|user| user.spec.id != id)) {
-                self.sessions
-                    .end_where(|holder, _| (&holder.0, holder.1) == (&name, id));
+            if stored.is_ok_and(|user| user.is_none_or(|user| user.spec.id != holder.1)) {
+                self.end_sessions(|about| about.holder() == holder);
             }
         }
     }
@@ -80,7 +87,18 @@ impl Proxy {
     /// Ends everything that a node has open.
     pub fn end_node(&self, node: NodeId, why: &'static str) {
         self.links.registry.close(node, CloseCode::Denied, why);
-        self.sessions.end_where(|_, on| on == node);
+        self.end_sessions(|about| about.node == node);
+    }
+
+    /// Ends sessions of a kind; agents are told of those that outlive their links.
+    pub fn end_sessions(&self, of_kind: impl Fn(&About) -> bool) {
+        for (node, session_id) in self.sessions.end_where(of_kind) {
+            let frame = frame_bytes(&ToAgent::EndSession { session_id });
+            if let (Some(live), Ok(frame)) = (self.links.registry.get(node), frame) {
+                // A link that takes nothing is about to end, and with it the session's stream.
+                live.control.try_send(frame).ok();
+            }
+        }
     }
 
     /// Ends everything that a removed node has open, and forgets it.

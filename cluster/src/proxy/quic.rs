@@ -16,7 +16,7 @@ use quinn::{Connecting, Connection, ConnectionError, ConnectionId, Endpoint, Inc
 use rustls::pki_types::CertificateDer;
 
 use super::Proxy;
-use super::dial::{Caller, Refused};
+use super::dial::{Caller, Refused, Way, Wish};
 use super::limits::{Place, customer};
 use super::queue::{Line, Queue};
 use crate::audit::{Event, code};
@@ -235,12 +235,23 @@ impl Proxy {
     pub async fn serve_dial(&self, caller: Caller, mut client: Stream) {
         let mut buffer = Vec::new();
         let request = client.read.frame::<ClientRequest<'_>>(&mut buffer);
-        let Ok(Ok(ClientRequest::Ssh { target, login })) =
-            tokio::time::timeout(REQUEST_DEADLINE, request).await
-        else {
+        let Ok(Ok(request)) = tokio::time::timeout(REQUEST_DEADLINE, request).await else {
             return;
         };
-        match self.dial(&caller, &target, login.map(Text::as_str)).await {
+        let (target, login, opening) = match &request {
+            ClientRequest::Ssh { target, login } => (target, login, None),
+            ClientRequest::Resumable {
+                target,
+                login,
+                opening,
+            } => (target, login, Some(opening)),
+        };
+        let wish = Wish {
+            target,
+            login: login.as_ref().map(|login| &**login),
+            way: opening.map_or(Way::Plain, |opening| Way::Client(opening)),
+        };
+        match self.dial(&caller, wish).await {
             Ok(dialled) => {
                 if client.write.frame(&DialReply::Accepted).await.is_ok() {
                     self.carry(client, dialled).await;

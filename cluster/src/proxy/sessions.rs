@@ -1,77 +1,254 @@
-//! Open sessions, so that removing a user or a node ends theirs within seconds.
+//! Open sessions, so that removing a user or a node ends theirs within seconds, and so that one
+//! that outlives its links is one session to whoever asks.
+//!
+//! A session that outlives its links is carried by one stream after the other. Between two it is
+//! *detached*, and stays on the list. Only its agent knows when it is over, and says so; if it
+//! cannot, the session is off the list once its grace time is over.
+//!
+//! Where the proxy itself is the client's end, the session ends with the client's connection, and is
+//! *lost* while the agent's link is.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use protocol::identity::NodeId;
-use tokio::sync::Notify;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
 
-use crate::auth::ca::peer::UserPeer;
+use super::splice::Moved;
 
-/// Names a session in the audit log.
+#[cfg(test)]
+mod tests;
+
+/// Names a session in the audit log. That of a session which outlives its links is the stream's id.
 pub type SessionId = [u8; 16];
 
 /// Whose a session is: a user's name, and which of those who have had it.
 pub type Holder = (String, u64);
 
-struct Open {
-    holder: Holder,
-    node: NodeId,
-    end: Arc<Notify>,
+/// Sessions that nobody is attached to, kept on the list at most.
+const MAX_DETACHED: usize = 10_000;
+/// An agent says that a session is over while the session's stream ends; neither waits for the
+/// other.
+const LAST_WORD: Duration = Duration::from_secs(2);
+/// An agent gives a session up after the grace time, and says so, by another clock than ours.
+const AFTER_GRACE: Duration = Duration::from_secs(30);
+/// Sessions of plain SSH clients that may outlive their agents' links at once. Each may take up to
+/// 512 KiB of the proxy's memory.
+const HELD_HERE: usize = 256;
+
+/// Who is where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// The Tether user.
+    pub user: String,
+    /// Which of those who have had that name.
+    pub user_id: u64,
+    /// The node.
+    pub node: NodeId,
+    /// Its name.
+    pub hostname: String,
+    /// OS user, if the client has said.
+    pub login: String,
 }
 
-type Table = HashMap<SessionId, Open>;
-
-/// All open sessions. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Sessions {
-    open: Arc<Mutex<Table>>,
-}
-
-/// One open session; taken off the list when dropped.
-pub struct Guard {
-    table: Sessions,
+/// A session as others see it.
+#[derive(Debug, Clone)]
+pub struct Listed {
     /// Its id.
     pub id: SessionId,
-    end: Arc<Notify>,
+    /// Who is where.
+    pub about: About,
+    /// Since when.
+    pub started: SystemTime,
+    /// Since when nobody is attached, if that is so.
+    pub detached: Option<SystemTime>,
+    /// Bytes so far.
+    pub moved: Moved,
+}
+
+/// What has become of a session whose stream has ended.
+#[derive(Debug)]
+pub enum Left {
+    /// It is over.
+    Over(Listed),
+    /// Its client may come back.
+    Detached,
+    /// Its client has come back by another stream.
+    Replaced,
+}
+
+struct Open {
+    about: About,
+    started: SystemTime,
+    moved: Moved,
+    /// How many streams carry it: two while a new one replaces an old one.
+    carriers: usize,
+    /// How long it is kept without one.
+    grace: Option<Duration>,
+    /// The agent keeps it, too, and must be told of its end.
+    at_agent: bool,
+    detached: Option<(SystemTime, Instant)>,
+    end: watch::Sender<bool>,
+    /// Its agent says so. One without grace is over with its stream.
+    over: watch::Sender<bool>,
+    /// How often its client came back, or tried to.
+    returns: watch::Sender<u32>,
+}
+
+/// A client chooses the id; whoever knows another's has another session.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    id: SessionId,
+    node: NodeId,
+    holder: Holder,
+}
+
+type Table = HashMap<Key, Open>;
+
+/// All open sessions. Cheap to clone.
+#[derive(Clone)]
+pub struct Sessions {
+    open: Arc<Mutex<Table>>,
+    /// This process is about to end.
+    leaving: Arc<watch::Sender<bool>>,
+    held_here: Arc<Semaphore>,
+}
+
+/// One stream that carries a session.
+pub struct Guard {
+    table: Sessions,
+    /// The session's id.
+    pub id: SessionId,
+    /// Whether the session was not on the list before.
+    pub new: bool,
+    key: Key,
+    end: watch::Receiver<bool>,
+    over: watch::Receiver<bool>,
+    returns: watch::Receiver<u32>,
+    leaving: watch::Receiver<bool>,
+    /// Whether the session outlives its streams.
+    outlives: bool,
+    began: bool,
+    left: bool,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            open: Arc::default(),
+            leaving: Arc::new(watch::Sender::new(false)),
+            held_here: Arc::new(Semaphore::new(HELD_HERE)),
+        }
+    }
 }
 
 impl Sessions {
-    /// Puts a session on the list.
+    /// Puts a session on the list that ends with its stream.
     #[must_use]
-    pub fn enter(&self, user: &UserPeer, node: NodeId) -> Guard {
-        let id = rand::random();
-        let end = Arc::new(Notify::new());
-        let open = Open {
-            holder: (user.name.clone(), user.id),
-            node,
-            end: Arc::clone(&end),
-        };
-        self.lock().insert(id, open);
-        Guard {
-            table: self.clone(),
-            id,
-            end,
-        }
+    pub fn enter(&self, about: About) -> Guard {
+        self.put(rand::random(), Open::new(about, None))
     }
 
-    /// Ends all sessions of a user.
-    pub fn end_user(&self, user: &str) {
-        self.end_where(|(of, _), _| of == user);
+    /// Puts a session on the list that ends with its client's connection to this process, while the
+    /// agent keeps it over a loss of its link.
+    #[must_use]
+    pub fn hold(&self, id: SessionId, about: About) -> Guard {
+        let mut open = Open::new(about, None);
+        open.at_agent = true;
+        self.put(id, open)
     }
 
-    /// Ends all sessions whose holder and node are of a kind.
-    pub fn end_where(&self, of_kind: impl Fn(&Holder, NodeId) -> bool) {
-        self.lock()
-            .values()
-            .filter(|s| of_kind(&s.holder, s.node))
-            .for_each(|s| s.end.notify_one());
+    /// A place for a session that this process keeps for a plain client, if one is left.
+    #[must_use]
+    pub fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.held_here).try_acquire_owned().ok()
+    }
+
+    fn put(&self, id: SessionId, mut open: Open) -> Guard {
+        open.carriers = 1;
+        let key = open.key(id);
+        let guard = self.guard(key.clone(), &open, true);
+        self.lock().insert(key, open);
+        guard
+    }
+
+    /// Puts a session on the list that outlives its links, or comes back to it. One that is not
+    /// known may be from before this process: its agent decides.
+    #[must_use]
+    pub fn attach(&self, id: SessionId, about: &About, grace: Duration) -> Guard {
+        let mut table = self.lock();
+        make_room(&mut table);
+        let key = about.key(id);
+        let new = !table.contains_key(&key);
+        let open = table
+            .entry(key.clone())
+            .or_insert_with(|| Open::new(about.clone(), Some(grace)));
+        open.detached = None;
+        open.carriers += 1;
+        open.returns.send_modify(|count| *count += 1);
+        self.guard(key, open, new)
+    }
+
+    /// An agent says that a session is over. Gives it if nothing carries it any more; else whoever
+    /// does will find that it is over.
+    #[must_use]
+    pub fn over(&self, id: SessionId, node: NodeId) -> Vec<Listed> {
+        let mut table = self.lock();
+        let over = table.extract_if(|key, open| {
+            let same = key.id == id && key.node == node;
+            if same {
+                open.over.send_replace(true);
+            }
+            same && open.carriers == 0
+        });
+        over.map(|(key, open)| open.listed(key.id)).collect()
+    }
+
+    /// Ends all sessions of a kind; tells those that only their agents can end.
+    pub fn end_where(&self, of_kind: impl Fn(&About) -> bool) -> Vec<(NodeId, SessionId)> {
+        let table = self.lock();
+        let concerned = table.iter().filter(|(_, open)| of_kind(&open.about));
+        let kept = concerned.filter_map(|(key, open)| {
+            open.end.send_replace(true);
+            open.at_agent.then_some((key.node, key.id))
+        });
+        kept.collect()
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn list(&self) -> Vec<Listed> {
+        let table = self.lock();
+        let listed = table.iter().map(|(key, open)| open.listed(key.id));
+        listed.collect()
     }
 
     /// Everybody who has one.
     #[must_use]
     pub fn holders(&self) -> HashSet<Holder> {
-        self.lock().values().map(|s| s.holder.clone()).collect()
+        let table = self.lock();
+        table.keys().map(|key| key.holder.clone()).collect()
+    }
+
+    /// Takes those off the list that nobody can come back to any more, and gives them.
+    #[must_use]
+    pub fn give_up(&self) -> Vec<Listed> {
+        let mut table = self.lock();
+        let given_up = table.extract_if(|_, open| open.is_given_up());
+        given_up.map(|(key, open)| open.listed(key.id)).collect()
+    }
+
+    /// This process is about to end: sessions that outlive it are detached.
+    pub fn leave_all(&self) {
+        self.leaving.send_replace(true);
+    }
+
+    /// Whether this process is about to end.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        *self.leaving.borrow()
     }
 
     /// How many there are.
@@ -80,10 +257,63 @@ impl Sessions {
         self.lock().len()
     }
 
+    /// How many are carried, and have to be left alone or detached before this process ends.
+    #[must_use]
+    pub fn carried(&self) -> usize {
+        let table = self.lock();
+        table.values().filter(|open| open.carriers > 0).count()
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    fn guard(&self, key: Key, open: &Open, new: bool) -> Guard {
+        Guard {
+            table: self.clone(),
+            id: key.id,
+            key,
+            new,
+            end: open.end.subscribe(),
+            over: open.over.subscribe(),
+            returns: open.returns.subscribe(),
+            leaving: self.leaving.subscribe(),
+            outlives: open.grace.is_some(),
+            began: false,
+            left: false,
+        }
+    }
+
+    /// Takes a stream off a session.
+    fn leave(&self, key: &Key) -> Left {
+        let mut table = self.lock();
+        let Some(open) = table.get_mut(key) else {
+            return Left::Replaced;
+        };
+        open.carriers = open.carriers.saturating_sub(1);
+        if open.carriers > 0 {
+            return Left::Replaced;
+        }
+        if open.grace.is_some() && !*open.over.borrow() {
+            open.detached = Some((SystemTime::now(), Instant::now()));
+            return Left::Detached;
+        }
+        let listed = open.listed(key.id);
+        table.remove(key);
+        Left::Over(listed)
+    }
+
+    /// Takes a stream off a session that never began.
+    fn withdraw(&self, key: &Key) {
+        let mut table = self.lock();
+        if let Some(open) = table.get_mut(key) {
+            open.carriers = open.carriers.saturating_sub(1);
+            if open.carriers == 0 {
+                table.remove(key);
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -91,46 +321,140 @@ impl Sessions {
     }
 }
 
+impl About {
+    fn key(&self, id: SessionId) -> Key {
+        Key {
+            id,
+            node: self.node,
+            holder: self.holder(),
+        }
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn holder(&self) -> Holder {
+        (self.user.clone(), self.user_id)
+    }
+}
+
+impl Open {
+    fn key(&self, id: SessionId) -> Key {
+        self.about.key(id)
+    }
+
+    fn new(about: About, grace: Option<Duration>) -> Self {
+        Self {
+            about,
+            started: SystemTime::now(),
+            moved: Moved::default(),
+            carriers: 0,
+            grace,
+            at_agent: grace.is_some(),
+            detached: None,
+            end: watch::Sender::new(false),
+            over: watch::Sender::new(false),
+            returns: watch::Sender::new(0),
+        }
+    }
+
+    fn listed(&self, id: SessionId) -> Listed {
+        Listed {
+            id,
+            about: self.about.clone(),
+            started: self.started,
+            detached: self.detached.map(|(at, _)| at),
+            moved: self.moved,
+        }
+    }
+
+    /// Whether nobody can come back.
+    fn is_given_up(&self) -> bool {
+        let (Some((_, since)), Some(grace)) = (self.detached, self.grace) else {
+            return false;
+        };
+        since.elapsed() > grace.saturating_add(AFTER_GRACE)
+    }
+}
+
+/// Forgets the session that was detached first, if there are very many.
+fn make_room(table: &mut Table) {
+    if table.len() < MAX_DETACHED {
+        return;
+    }
+    let waits = |open: &Open| open.detached.filter(|_| open.carriers == 0);
+    let detached = table
+        .iter()
+        .filter_map(|(key, open)| Some((waits(open)?.1, key)));
+    let oldest = detached.min_by_key(|(since, _)| *since);
+    if let Some(oldest) = oldest.map(|(_, key)| key.clone()) {
+        table.remove(&oldest);
+    }
+}
+
 impl Guard {
     /// Returns when the session should end.
     pub async fn ended(&self) {
-        self.end.notified().await;
+        let mut end = self.end.clone();
+        if end.wait_for(|end| *end).await.is_err() {
+            // Off the list: nobody can end it any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Returns when the stream should be detached, since this process is about to end.
+    pub async fn leaving(&self) {
+        let mut leaving = self.leaving.clone();
+        if !self.outlives || leaving.wait_for(|leaving| *leaving).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The agent knows the session: what follows is its end.
+    pub fn begin(&mut self) {
+        self.began = true;
+    }
+
+    /// The agent's end is lost, or found again, for a session that is kept here.
+    pub fn set_lost(&self, lost: bool) {
+        if let Some(open) = self.table.lock().get_mut(&self.key) {
+            open.detached = lost.then(|| (SystemTime::now(), Instant::now()));
+        }
+    }
+
+    /// The stream has ended, and has moved so much.
+    pub async fn leave(mut self, moved: Moved) -> Left {
+        self.left = true;
+        self.returns.mark_unchanged();
+        let alone = {
+            let mut table = self.table.lock();
+            table.get_mut(&self.key).is_none_or(|open| {
+                open.moved.sent += moved.sent;
+                open.moved.received += moved.received;
+                open.carriers == 1
+            })
+        };
+        if self.outlives && alone && !self.table.is_leaving() {
+            // Whichever comes first, the end of the stream or the agent's word.
+            let word = self.over.wait_for(|over| *over);
+            tokio::select! {
+                _ = tokio::time::timeout(LAST_WORD, word) => {}
+                _ = self.returns.changed() => {}
+            }
+        }
+        match self.table.leave(&self.key) {
+            // It was detached until now.
+            Left::Replaced if alone => Left::Detached,
+            left => left,
+        }
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.table.lock().remove(&self.id);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use protocol::identity::Fingerprint;
-    use time::OffsetDateTime;
-
-    use super::*;
-
-    fn user(name: &str) -> UserPeer {
-        UserPeer {
-            name: name.into(),
-            id: 7,
-            fingerprint: Fingerprint([0; 32]),
-            not_after: OffsetDateTime::UNIX_EPOCH,
+        if self.new && !self.began {
+            self.table.withdraw(&self.key);
+        } else if !self.left {
+            drop(self.table.leave(&self.key));
         }
-    }
-
-    #[tokio::test]
-    async fn ending_a_user_ends_their_sessions_and_no_others() {
-        let sessions = Sessions::default();
-        let ann = sessions.enter(&user("ann"), NodeId([1; 16]));
-        let bob = sessions.enter(&user("bob"), NodeId([1; 16]));
-        sessions.end_user("ann");
-        ann.ended().await;
-        assert!(futures::FutureExt::now_or_never(bob.ended()).is_none());
-        drop(ann);
-        assert_eq!(sessions.holders(), HashSet::from([("bob".into(), 7)]));
-        sessions.end_where(|_, node| node == NodeId([1; 16]));
-        bob.ended().await;
     }
 }

@@ -1,5 +1,6 @@
 //! Roles: what their holders may reach, and for how long.
 
+use protocol::resume::MAX_GRACE;
 use serde::{Deserialize, Serialize};
 
 use super::labels::{OneOrMany, Selector};
@@ -55,6 +56,13 @@ pub struct Options {
         skip_serializing_if = "Option::is_none"
     )]
     pub client_idle_timeout: Option<std::time::Duration>,
+    /// How long a session is kept while its link is lost; 0 ends sessions with their links.
+    #[serde(
+        default,
+        with = "crate::duration::option_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub resume_grace: Option<std::time::Duration>,
 }
 
 impl Spec for RoleSpec {
@@ -66,6 +74,11 @@ impl Spec for RoleSpec {
             if login != OWN_LOGINS {
                 super::user::check_login(login).map_err(|e| format!("role {name}: {e}"))?;
             }
+        }
+        if self.options.resume_grace > Some(MAX_GRACE) {
+            return Err(format!(
+                "role {name}: options.resume_grace must be at most 24h"
+            ));
         }
         match self.options.max_session_ttl {
             Some(ttl) if ttl.as_secs() < 60 => Err(format!(

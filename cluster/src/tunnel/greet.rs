@@ -79,7 +79,7 @@ impl Links {
             generation: peer.generation,
         };
         let (sender, outgoing) = mpsc::channel(CONTROL_QUEUE);
-        let about = about(hello)?;
+        let about = about(hello, version)?;
         match self
             .registry
             .add(device, Arc::clone(transport), sender, about)
@@ -148,7 +148,7 @@ fn first_words(
     Ok([welcome, trust].concat().into())
 }
 
-fn about(hello: &Hello<'_>) -> Result<About> {
+fn about(hello: &Hello<'_>, version: u16) -> Result<About> {
     Ok(About {
         labels: own_labels(&hello.labels)?,
         agent_version: plain(&hello.agent_version),
@@ -156,6 +156,7 @@ fn about(hello: &Hello<'_>) -> Result<About> {
         arch: plain(&hello.inventory.arch),
         kernel: plain(&hello.inventory.kernel),
         only_login: hello.only_login.map(|l| plain(&l)),
+        version,
     })
 }
 
@@ -182,7 +183,7 @@ mod tests {
             only_login: Some(Text::cut("ann\x7f")),
             trust_serial: TRUST_SERIAL,
         };
-        let about = about(&hello).unwrap();
+        let about = about(&hello, 1).unwrap();
         let kept = [about.agent_version, about.os, about.arch, about.kernel];
         for text in kept.iter().chain(&about.only_login) {
             assert!(!text.contains(char::is_control), "{text:?}");

@@ -35,6 +35,8 @@ pub struct About {
     pub kernel: String,
     /// The only login it can offer, if it does not run as root.
     pub only_login: Option<String>,
+    /// The protocol version that both ends speak.
+    pub version: u16,
 }
 
 /// Which device is at the other end, as far as it can be told.

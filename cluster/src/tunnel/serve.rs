@@ -21,6 +21,8 @@ use crate::audit::Audit;
 use crate::auth::ca::peer::NodePeer;
 use crate::auth::ca::{Authorities, Issued};
 use crate::auth::join::{Enrolled, Join, JoinError};
+use crate::proxy::dial::ended;
+use crate::proxy::sessions::Sessions;
 use crate::resource::labels::{self, Labels};
 
 /// The longest silence that agents may choose: so long a dead node may pass for a live one.
@@ -41,6 +43,8 @@ pub struct Links {
     pub join: Join,
     /// What is remembered of nodes that are away.
     pub presence: Presence,
+    /// Sessions, which only agents know to be over.
+    pub sessions: Sessions,
     /// Where refusals are written down.
     pub audit: Audit,
 }
@@ -195,6 +199,11 @@ impl Links {
                 pulse.allow(Duration::from_secs(u64::from(interval_s)));
             }
             Ok(ToCluster::Moving) => live.moves(),
+            Ok(ToCluster::SessionEnded { session_id }) => {
+                for over in self.sessions.over(session_id, live.node) {
+                    self.audit.record(ended(&over)).await;
+                }
+            }
             Err(DecodeError::UnknownVariant) => {}
             Err(error) => {
                 live.transport.close(error.into());

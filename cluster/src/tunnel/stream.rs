@@ -4,7 +4,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -173,6 +173,41 @@ impl WriteHalf {
             }
             Self::Ssh(_, ended) => drop(tokio::time::timeout(limit, ended.wait()).await),
             Self::Io(_) => {}
+        }
+    }
+}
+
+impl AsyncWrite for WriteHalf {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Quic(fair) => {
+                let stream = Pin::new(&mut fair.stream);
+                let written = ready!(AsyncWrite::poll_write(stream, cx, bytes))?;
+                fair.note(written);
+                Poll::Ready(Ok(written))
+            }
+            Self::Ssh(writer, _) => Pin::new(writer).poll_write(cx, bytes),
+            Self::Io(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Quic(fair) => Pin::new(&mut fair.stream).poll_flush(cx),
+            Self::Ssh(writer, _) => Pin::new(writer).poll_flush(cx),
+            Self::Io(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Quic(fair) => Pin::new(&mut fair.stream).poll_shutdown(cx),
+            Self::Ssh(writer, _) => Pin::new(writer).poll_shutdown(cx),
+            Self::Io(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -234,6 +234,7 @@ async fn the_life_of_a_certificate_is_capped_by_the_role() {
     role.spec.options = RoleOptions {
         max_session_ttl: Some(Duration::from_secs(3600)),
         client_idle_timeout: None,
+        ..RoleOptions::default()
     };
     auth.resources.put(&role).await.unwrap();
     for (wished, expect) in [(None, 3600), (Some(1800), 1800), (Some(86_400), 3600)] {

@@ -38,10 +38,15 @@ pub enum ToCluster<'a> {
     /// The agent is about to open another link, by another transport. This one takes no new dials
     /// then, but keeps the streams it has until they end.
     Moving,
+    /// A session that outlives its links is over.
+    SessionEnded {
+        /// As in the dial that started it.
+        session_id: [u8; 16],
+    },
 }
 
 impl Message for ToCluster<'_> {
-    const VARIANTS: u32 = 7;
+    const VARIANTS: u32 = 8;
 }
 
 /// Who is calling.
@@ -115,10 +120,15 @@ pub enum ToAgent<'a> {
         /// The new address and port, as the cluster sees them.
         addr: Text<'a, 64>,
     },
+    /// A session that outlives its links must end: its user was removed or locked.
+    EndSession {
+        /// As in the dial that started it.
+        session_id: [u8; 16],
+    },
 }
 
 impl Message for ToAgent<'_> {
-    const VARIANTS: u32 = 7;
+    const VARIANTS: u32 = 8;
 }
 
 /// The cluster's answer to a Hello.

@@ -66,7 +66,7 @@ impl Message for LinkRequest<'_> {
 /// A dial of a stream that outlives its links.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResumableDial<'a> {
-    /// As for any dial, decided anew each time; each has a session id of its own.
+    /// As for any dial, decided anew each time. Its session id is the id of the stream.
     #[serde(borrow)]
     pub header: DialHeader<'a>,
     /// Seconds that the ends keep the stream alone, as the user's roles say. What the start of the

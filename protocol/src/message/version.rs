@@ -14,8 +14,11 @@ pub struct Versions {
 /// What this build speaks.
 pub const SPOKEN: Versions = Versions {
     oldest: 1,
-    newest: 1,
+    newest: 2,
 };
+
+/// From this version on an agent knows streams that outlive their links.
+pub const RESUMABLE: u16 = 2;
 
 impl Versions {
     /// The newest version that both speak.

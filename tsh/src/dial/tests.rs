@@ -8,7 +8,7 @@ fn reply(reply: &DialReply<'_>) -> Vec<u8> {
 }
 
 /// Asks a proxy that answers with `answer`; gives the result and what comes behind the answer.
-async fn asked(answer: Vec<u8>) -> (Result<()>, Vec<u8>) {
+async fn asked(answer: Vec<u8>) -> (Result<Answer>, Vec<u8>) {
     let (mut here, mut there) = tokio::io::duplex(1 << 16);
     there.write_all(&answer).await.unwrap();
     let result = ask(&mut here, b"request").await;
@@ -24,10 +24,10 @@ async fn asked(answer: Vec<u8>) -> (Result<()>, Vec<u8>) {
 #[test]
 fn the_request_names_node_and_login() {
     let to: Destination = "root@gateway-1".parse().unwrap();
-    let frame = frame(&to).unwrap();
-    let request: ClientRequest<'_> = decode(&frame[HEADER..]).unwrap();
-    let ClientRequest::Ssh { target, login } = request else {
-        panic!("{request:?}");
+    let frame = request(&to, None).unwrap();
+    let asked: ClientRequest<'_> = decode(&frame[HEADER..]).unwrap();
+    let ClientRequest::Ssh { target, login } = asked else {
+        panic!("{asked:?}");
     };
     assert_eq!(
         (target.as_str(), login.unwrap().as_str()),
@@ -38,7 +38,7 @@ fn the_request_names_node_and_login() {
 #[test]
 fn names_beyond_the_protocols_bounds_are_refused_here() {
     let to: Destination = format!("root@{}", "x".repeat(129)).parse().unwrap();
-    assert_eq!(Exit::of(&frame(&to).unwrap_err()), Exit::Usage);
+    assert_eq!(Exit::of(&request(&to, None).unwrap_err()), Exit::Usage);
 }
 
 #[tokio::test]
@@ -69,6 +69,24 @@ async fn an_answer_of_a_newer_version_is_skipped() {
     let mut answer = vec![0, 3, 99, 1, 2];
     answer.extend(reply(&DialReply::Accepted));
     asked(answer).await.0.unwrap();
+}
+
+#[tokio::test]
+async fn a_proxy_that_hangs_up_on_a_newer_request_is_asked_plainly() {
+    let to: Destination = "root@gateway-1".parse().unwrap();
+    for (opening, fallen_back) in [(Some(&b"opening"[..]), true), (None, false)] {
+        let (mut here, there) = tokio::io::duplex(1 << 16);
+        let proxy = async move {
+            let (mut read, write) = tokio::io::split(there);
+            let mut header = [0; HEADER];
+            read.read_exact(&mut header).await.unwrap();
+            drop((read, write));
+        };
+        let request = request(&to, opening).unwrap();
+        let (answer, ()) = tokio::join!(ask(&mut here, &request), proxy);
+        let not_resumable = matches!(answer, Ok(Answer::NotResumable(_)));
+        assert_eq!(not_resumable, fallen_back, "{answer:?}");
+    }
 }
 
 #[tokio::test]

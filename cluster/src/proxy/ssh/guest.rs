@@ -119,12 +119,11 @@ impl Guest {
         let (proxy, caller) = (self.proxy.clone(), Caller { user, addr });
         tokio::spawn(async move {
             let _room = room;
-            match proxy.dial(&caller, &target, None).await {
-                Ok(dialled) => {
+            match proxy.jump(&caller, &target).await {
+                Ok(jump) => {
                     reply.accept().await;
-                    proxy
-                        .carry(Stream::io(channel.into_stream()), dialled)
-                        .await;
+                    let client = Stream::io(channel.into_stream());
+                    proxy.carry_jump(client, jump).await;
                 }
                 Err(refused) => {
                     // A failed channel shows no reason in OpenSSH; a disconnect does.

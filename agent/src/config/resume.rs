@@ -1,0 +1,43 @@
+//! The `[resume]` table: how much may go into sessions that outlive their links.
+
+use protocol::resume::{Limits, MAX_STREAMS, Sizes};
+
+use super::reader::{Reader, Section};
+
+const KIB: u32 = 1024;
+/// As much as 32 bits count, and far more than streams can use.
+const MOST_MEMORY_KIB: u32 = 1 << 20;
+
+/// What an agent keeps if nothing is said. Memory is set aside, not taken, before a stream needs it.
+pub(crate) const DEFAULT: Limits = Limits {
+    streams: MAX_STREAMS,
+    per_user: MAX_STREAMS / 2,
+    memory: 2 * KIB * KIB,
+    sizes: Sizes::AGENT,
+};
+
+pub(super) fn read(section: Option<Section<'_>>, reader: &mut Reader<'_>) -> Option<Limits> {
+    let mut section = section?;
+    let mut number = |key, least, most| section.number(reader, key, least, most);
+    let most = u32::try_from(MAX_STREAMS).unwrap_or(u32::MAX);
+    let streams = number("streams", 0, most);
+    let per_user = number("streams_per_user", 0, most);
+    let buffer = number(
+        "buffer_kib",
+        Sizes::LEAST.replay / KIB,
+        Sizes::MOST.replay / KIB,
+    );
+    let memory = number("memory_kib", 0, MOST_MEMORY_KIB);
+    section.finish(reader);
+    let count = |given: Option<u32>, default| given.map_or(default, |n| n as usize);
+    let bytes = |given: Option<u32>, default| given.map_or(default, |kib| kib * KIB);
+    Some(Limits {
+        streams: count(streams, DEFAULT.streams),
+        per_user: count(per_user, DEFAULT.per_user),
+        memory: bytes(memory, DEFAULT.memory),
+        sizes: Sizes {
+            replay: bytes(buffer, DEFAULT.sizes.replay),
+            window: bytes(buffer, DEFAULT.sizes.window),
+        },
+    })
+}

@@ -1,0 +1,184 @@
+//! Sessions that come, go and come back.
+
+use futures::FutureExt;
+
+use super::*;
+
+const GRACE: Duration = Duration::from_secs(600);
+const ID: SessionId = [7; 16];
+const MOVED: Moved = Moved {
+    sent: 1,
+    received: 10,
+};
+
+fn about(user: &str, node: u8) -> About {
+    About {
+        user: user.to_owned(),
+        user_id: 7,
+        node: NodeId([node; 16]),
+        hostname: "gateway-1".to_owned(),
+        login: "root".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn ending_a_user_ends_their_sessions_and_no_others() {
+    let sessions = Sessions::default();
+    let ann = sessions.enter(about("ann", 1));
+    let bob = sessions.enter(about("bob", 1));
+    let kept = sessions.attach(ID, &about("ann", 2), GRACE);
+    assert_eq!(
+        sessions.end_where(|about| about.user == "ann"),
+        [(NodeId([2; 16]), ID)]
+    );
+    ann.ended().await;
+    kept.ended().await;
+    assert!(bob.ended().now_or_never().is_none());
+    drop(ann);
+    assert_eq!(sessions.len(), 2);
+    assert!(
+        sessions
+            .end_where(|about| about.node == NodeId([1; 16]))
+            .is_empty()
+    );
+    bob.ended().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_outlives_its_links_is_one() {
+    let sessions = Sessions::default();
+    let moved = MOVED;
+    let mut first = sessions.attach(ID, &about("ann", 1), GRACE);
+    first.begin();
+    assert!(first.new);
+    let second = sessions.attach(ID, &about("ann", 1), GRACE);
+    assert!(!second.new);
+    assert!(matches!(first.leave(moved).await, Left::Replaced));
+    assert_eq!(
+        sessions.list()[0].detached,
+        None,
+        "the newer one carries it"
+    );
+    assert!(matches!(second.leave(moved).await, Left::Detached));
+    assert!(sessions.list()[0].detached.is_some());
+    let third = sessions.attach(ID, &about("ann", 1), GRACE);
+    assert_eq!(sessions.list()[0].detached, None);
+    assert!(
+        sessions.over(ID, NodeId([2; 16])).is_empty(),
+        "not its node"
+    );
+    assert!(
+        sessions.over(ID, NodeId([1; 16])).is_empty(),
+        "still carried"
+    );
+    let Left::Over(listed) = third.leave(moved).await else {
+        panic!("not over");
+    };
+    assert_eq!(
+        listed.moved,
+        Moved {
+            sent: 3,
+            received: 30
+        }
+    );
+    assert!(sessions.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_agents_word_ends_what_nobody_is_attached_to() {
+    let sessions = Sessions::default();
+    let mut guard = sessions.attach(ID, &about("ann", 1), GRACE);
+    guard.begin();
+    drop(guard);
+    let listed = &sessions.over(ID, NodeId([1; 16]))[0];
+    assert_eq!((listed.id, listed.about.user.as_str()), (ID, "ann"));
+    assert!(sessions.over(ID, NodeId([1; 16])).is_empty(), "once");
+    let plain = sessions.enter(about("ann", 1));
+    assert!(matches!(plain.leave(Moved::default()).await, Left::Over(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_come_back_within_the_grace_time_is_given_up() {
+    let sessions = Sessions::default();
+    let mut guard = sessions.attach(ID, &about("ann", 1), GRACE);
+    guard.begin();
+    assert!(sessions.give_up().is_empty(), "it is carried");
+    drop(guard);
+    tokio::time::advance(GRACE).await;
+    assert!(sessions.give_up().is_empty(), "the agent may still say so");
+    tokio::time::advance(AFTER_GRACE * 2).await;
+    assert_eq!(sessions.give_up()[0].id, ID);
+    assert!(sessions.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_never_began_leaves_no_trace_and_takes_nothing_away() {
+    let sessions = Sessions::default();
+    drop(sessions.attach(ID, &about("ann", 1), GRACE));
+    assert!(sessions.is_empty());
+    let mut guard = sessions.attach(ID, &about("ann", 1), GRACE);
+    guard.begin();
+    drop(guard);
+    drop(sessions.attach(ID, &about("ann", 1), GRACE));
+    assert!(sessions.list()[0].detached.is_some(), "came back in vain");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_detached_session_is_so_even_if_its_client_is_back_at_once() {
+    let sessions = Sessions::default();
+    let mut first = sessions.attach(ID, &about("ann", 1), GRACE);
+    first.begin();
+    let leaving = tokio::spawn(first.leave(MOVED));
+    tokio::task::yield_now().await;
+    let start = Instant::now();
+    let _second = sessions.attach(ID, &about("ann", 1), GRACE);
+    assert!(matches!(leaving.await.unwrap(), Left::Detached));
+    assert_eq!(start.elapsed(), Duration::ZERO, "told before the return");
+    assert_eq!(sessions.list()[0].detached, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_knows_anothers_id_does_not_get_in_the_way() {
+    let sessions = Sessions::default();
+    let eve = sessions.attach(ID, &about("eve", 1), GRACE);
+    let mut ann = sessions.attach(ID, &about("ann", 1), GRACE);
+    assert!(ann.new);
+    ann.begin();
+    drop(eve);
+    assert_eq!(sessions.len(), 1);
+    let _eve = sessions.attach(ID, &about("eve", 2), GRACE);
+    assert!(
+        sessions.over(ID, NodeId([1; 16])).is_empty(),
+        "still carried"
+    );
+    assert!(matches!(ann.leave(MOVED).await, Left::Over(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_ends_detaches_what_outlives_it() {
+    let sessions = Sessions::default();
+    let mut kept = sessions.attach(ID, &about("ann", 1), GRACE);
+    kept.begin();
+    let plain = sessions.enter(about("ann", 1));
+    assert!(kept.leaving().now_or_never().is_none());
+    sessions.leave_all();
+    kept.leaving().await;
+    assert_eq!(sessions.carried(), 2);
+    let asked = kept.leave(MOVED).now_or_never();
+    assert!(matches!(asked, Some(Left::Detached)), "without waiting");
+    assert_eq!(sessions.carried(), 1);
+    drop(plain);
+    assert_eq!(sessions.carried(), 0);
+}
+
+#[tokio::test]
+async fn a_session_that_is_kept_here_ends_with_its_stream() {
+    let sessions = Sessions::default();
+    let guard = sessions.hold(ID, about("ann", 1));
+    guard.set_lost(true);
+    assert!(sessions.list()[0].detached.is_some());
+    assert!(sessions.give_up().is_empty());
+    let told = sessions.end_where(|_| true);
+    assert_eq!(told, [(NodeId([1; 16]), ID)], "its agent keeps it as well");
+    assert!(matches!(guard.leave(MOVED).await, Left::Over(_)));
+}

@@ -8,6 +8,7 @@
 //! | [`cluster`] | a cluster of one's own, with its agents and users |
 //! | [`scene`] | a device behind emulated links, its cluster and somebody who uses it |
 //! | [`terminal`] | a terminal with a person in front of it |
+//! | [`exchange`] | bytes through a program and back, disturbed while they move |
 //! | [`openssh`] | OpenSSH's ssh-agent |
 //! | [`device`] | boards: emulated ones, and those on a bench |
 //! | [`lab`] | a board with a cluster and somebody who uses it |
@@ -19,6 +20,7 @@
 
 pub mod cluster;
 pub mod device;
+pub mod exchange;
 pub mod lab;
 pub mod net;
 pub mod openssh;

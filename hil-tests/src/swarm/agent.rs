@@ -8,7 +8,7 @@ use protocol::keepalive::Profile;
 use protocol::link::{Action, Config, Event, Link, Loss, Which};
 use protocol::message::control::{Hello, Inventory, ToAgent, ToCluster};
 use protocol::message::dial::{DialReply, LinkRequest};
-use protocol::message::version::SPOKEN;
+use protocol::message::version::Versions;
 use protocol::message::{Labels, Text, decode};
 use protocol::transport::{Kind, Policy};
 use quinn::{RecvStream, SendStream};
@@ -21,6 +21,11 @@ use super::connection::{Connection, Happened, open, turned_away};
 use super::identity::Identity;
 use super::wire::{receive, send};
 
+/// Agents of the swarm know plain streams alone.
+const VERSIONS: Versions = Versions {
+    oldest: 1,
+    newest: 1,
+};
 /// Bytes of a dial that are sent back at once.
 const ECHO: usize = 4096;
 
@@ -162,7 +167,7 @@ impl Agent {
 
     async fn send_hello(&mut self) {
         let hello = Hello {
-            versions: SPOKEN,
+            versions: VERSIONS,
             boot_id: self.boot_id,
             agent_version: Text::cut("swarm"),
             inventory: Inventory {

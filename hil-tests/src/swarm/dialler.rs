@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use protocol::message::Text;
 use protocol::message::dial::{ClientRequest, DialReply};
+use protocol::message::{Blob, Text};
 use protocol::{ALPN_CLIENT, CLIENT_FIRST_CID, SERVER_NAME};
 use quinn::{ClientConfig, ConnectionId};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -67,6 +67,51 @@ impl Dialler {
             Ok(Err(error)) => Err(format!("{error:#}")),
             Err(_) => Err("no answer".into()),
         }
+    }
+
+    /// Asks for a stream that outlives its links with this opening, says these bytes, and gives what
+    /// comes back: `count` bytes, or all there are.
+    ///
+    /// # Errors
+    /// What the cluster says.
+    pub fn resume(&self, node: &str, opening: &[u8], says: &[u8], count: usize) -> Result<Vec<u8>> {
+        let asked = async { timeout(LIMIT, self.try_resume(node, opening, says, count)).await };
+        self.runtime.block_on(asked).context("no answer")?
+    }
+
+    async fn try_resume(
+        &self,
+        node: &str,
+        opening: &[u8],
+        says: &[u8],
+        count: usize,
+    ) -> Result<Vec<u8>> {
+        let endpoint = super::socket()?;
+        let connecting = endpoint.connect_with(self.config.clone(), self.addr, SERVER_NAME)?;
+        let connection = connecting.await?;
+        let (mut to, mut from) = connection.open_bi().await?;
+        let request = ClientRequest::Resumable {
+            target: Text::new(node).context("name too long")?,
+            login: None,
+            opening: Blob::new(opening).context("opening too long")?,
+        };
+        send(&mut to, &request).await?;
+        let mut buffer = Vec::new();
+        match receive::<DialReply<'_>>(&mut from, &mut buffer).await? {
+            DialReply::Accepted => {}
+            DialReply::Refused { text, .. } => bail!("{text}"),
+        }
+        to.write_all(says).await?;
+        let mut got = Vec::new();
+        while got.len() < count {
+            match from.read_chunk(count - got.len(), true).await? {
+                Some(chunk) => got.extend_from_slice(&chunk.bytes),
+                None => break,
+            }
+        }
+        connection.close(0u32.into(), b"");
+        endpoint.wait_idle().await;
+        Ok(got)
     }
 
     async fn try_dial(&self, node: &str) -> Result<Instant> {

@@ -1,0 +1,352 @@
+//! Sessions that outlive what carries them: their agents' links, their clients' connections, the
+//! cluster.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hil_tests::cluster::{Agent, Cluster, Person, me};
+use hil_tests::exchange::{LIMIT, comes_back_whole, pattern, piped};
+use hil_tests::net::proxy::Proxy;
+use hil_tests::openssh::SshAgent;
+use hil_tests::process::{end_of, poll, run};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const NODE: &str = "gateway-1";
+/// What `tsh -d` says of a session that ends with its link.
+const WILL_NOT: &str = "the session will not outlive its link";
+const STARTED: &str = "T2000I";
+const ENDED: &str = "T2004I";
+const DETACHED: &str = "TS001I";
+const ATTACHED: &str = "TS002I";
+
+fn target() -> String {
+    format!("{}@{NODE}", me())
+}
+
+/// A cluster, a node whose link can be cut, and somebody who uses both.
+struct Scene {
+    operator: Person,
+    agent: Agent,
+    cluster: Cluster,
+    /// The agent's link goes through it.
+    wire: Proxy,
+    dir: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self::with("access", "")
+    }
+
+    fn with(roles: &str, config: &str) -> Self {
+        let (dir, cluster) = Cluster::temporary().unwrap();
+        let wire = Proxy::start("127.0.0.1:0").unwrap();
+        for (name, options) in [("plain", "resume_grace: 0s"), ("brief", "resume_grace: 3s")] {
+            let role = format!(
+                "kind: role\nversion: v1\nmetadata: {{name: {name}}}\nspec:\n  options: {{{options}}}\n"
+            );
+            cluster.create(&role).unwrap();
+        }
+        cluster.add_user("operator", roles, &me()).unwrap();
+        let mut agent = cluster.joined_agent(NODE, "", None).unwrap();
+        let through = format!("transport = \"ssh\"\nproxy = \"http://{}\"\n", wire.addr());
+        agent.configure(&format!("{through}{config}")).unwrap();
+        agent.start().unwrap();
+        cluster.wait_online(NODE, true).unwrap();
+        let operator = cluster.logged_in("operator").unwrap();
+        Self {
+            operator,
+            agent,
+            cluster,
+            wire,
+            dir,
+        }
+    }
+
+    fn tsh(&self, args: &[&str]) -> Command {
+        let mut tsh = self.operator.command().unwrap();
+        tsh.args(args);
+        tsh
+    }
+
+    /// A session that runs a command.
+    fn session(&self, command: &str) -> Child {
+        piped(&mut self.tsh(&["ssh", &target(), command])).unwrap()
+    }
+
+    /// A session that gives back what it is given, once it says so.
+    fn echo(&self) -> Child {
+        let mut tsh = self.session("echo here; exec cat");
+        expect(&mut tsh, "here\n");
+        tsh
+    }
+
+    /// Makes the cluster start anew, and waits for the node.
+    fn restart_cluster(&mut self) {
+        self.cluster.kill().unwrap();
+        self.cluster.resume().unwrap();
+    }
+
+    /// The ids of the sessions that these events are about.
+    fn sessions(&self, code: &str) -> Vec<String> {
+        let events = self.cluster.audit(code).unwrap();
+        events
+            .iter()
+            .map(|event| event["sid"].to_string())
+            .collect()
+    }
+
+    fn wait_for_event(&self, code: &str) {
+        let there = poll(LIMIT, || (!self.sessions(code).is_empty()).then_some(()));
+        assert!(there.is_some(), "no {code}\n{}", self.agent.log());
+    }
+}
+
+fn expect(tsh: &mut Child, text: &str) {
+    let mut got = vec![0; text.len()];
+    tsh.stdout.as_mut().unwrap().read_exact(&mut got).unwrap();
+    assert_eq!(String::from_utf8_lossy(&got), text);
+}
+
+fn say(tsh: &mut Child, text: &str) {
+    tsh.stdin
+        .as_mut()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+}
+
+fn goes_on(tsh: &mut Child, text: &str) {
+    say(tsh, text);
+    expect(tsh, text);
+}
+
+/// Ends the input, and with it the session.
+fn end(mut tsh: Child) {
+    drop(tsh.stdin.take());
+    end_of(tsh).unwrap().ok().unwrap();
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+}
+
+#[test]
+fn a_copy_goes_on_over_restarts_of_the_cluster() {
+    let mut scene = Scene::new();
+    let copy = scene.session("cat");
+    comes_back_whole(copy, &pattern(32_000_000), 4, |part| {
+        if part % 2 == 0 {
+            scene.cluster.stop().unwrap();
+        } else {
+            scene.cluster.kill().unwrap();
+        }
+        scene.cluster.resume().unwrap();
+    })
+    .unwrap();
+    scene.wait_for_event(ENDED);
+    let started = scene.sessions(STARTED);
+    assert_eq!(started.len(), 1, "one session");
+    let attached = scene.sessions(ATTACHED);
+    assert!(!attached.is_empty());
+    assert!(
+        attached.iter().all(|sid| *sid == started[0]),
+        "{attached:?}"
+    );
+    assert_eq!(scene.sessions(ENDED), started);
+}
+
+#[test]
+fn a_session_is_one_to_the_audit_log_however_often_its_link_breaks() {
+    let scene = Scene::new();
+    let mut tsh = scene.echo();
+    for times in 1..=2 {
+        scene.wire.hang_up();
+        goes_on(&mut tsh, "still here\n");
+        let all = |code| {
+            poll(LIMIT, || {
+                (scene.sessions(code).len() >= times).then_some(())
+            })
+        };
+        assert!(all(ATTACHED).is_some());
+        assert!(all(DETACHED).is_some());
+    }
+    end(tsh);
+    scene.wait_for_event(ENDED);
+    let started = scene.sessions(STARTED);
+    assert_eq!(started.len(), 1);
+    assert_eq!(scene.sessions(ENDED), started);
+    for code in [DETACHED, ATTACHED] {
+        let sessions = scene.sessions(code);
+        assert!(
+            sessions.iter().all(|sid| *sid == started[0]),
+            "{sessions:?}"
+        );
+    }
+}
+
+#[test]
+fn each_key_is_echoed_once_and_in_order() {
+    let scene = Scene::new();
+    let mut tsh = piped(&mut scene.tsh(&[
+        "ssh",
+        "-tt",
+        &target(),
+        "stty raw -echo; echo here; exec cat",
+    ]))
+    .unwrap();
+    expect(&mut tsh, "here\n");
+    let mut input = tsh.stdin.take().unwrap();
+    let typed: String = (0..400)
+        .map(|n| char::from(b'a' + (n % 26) as u8))
+        .collect();
+    let wanted = typed.clone();
+    thread::scope(|scope| {
+        let wire = &scene.wire;
+        scope.spawn(move || {
+            for (n, key) in typed.bytes().enumerate() {
+                if n % 100 == 50 {
+                    wire.hang_up();
+                }
+                input.write_all(&[key]).unwrap();
+                // A person is no faster.
+                thread::sleep(Duration::from_millis(10));
+            }
+            input
+        });
+        expect(&mut tsh, &wanted);
+    });
+    tsh.kill().unwrap();
+    tsh.wait().unwrap();
+}
+
+#[test]
+fn a_session_ends_for_good_when_its_user_is_locked() {
+    let scene = Scene::new();
+    let mut tsh = scene.echo();
+    scene.agent.wait_for_status(r#""sessions":1"#).unwrap();
+    let locked = scene.cluster.tctl(&["lock", "user/operator"]).unwrap();
+    locked.ok().unwrap();
+    let ended = poll(LIMIT, || tsh.try_wait().unwrap());
+    assert!(!ended.unwrap().success());
+    scene.agent.wait_for_status(r#""sessions":0"#).unwrap();
+    scene.wait_for_event(ENDED);
+}
+
+#[test]
+fn a_role_may_end_sessions_with_their_links() {
+    let mut scene = Scene::with("access,plain", "");
+    let mut tsh = scene.echo();
+    scene.restart_cluster();
+    let ended = poll(LIMIT, || tsh.try_wait().unwrap());
+    assert_eq!(ended.unwrap().code(), Some(255));
+}
+
+#[test]
+fn a_client_that_was_stopped_for_a_while_goes_on() {
+    let mut scene = Scene::new();
+    let mut tsh = scene.echo();
+    signal(&tsh, Signal::SIGSTOP);
+    scene.restart_cluster();
+    scene.cluster.wait_online(NODE, true).unwrap();
+    // Long enough for it to notice, once it can.
+    let asleep = Instant::now();
+    poll(Duration::from_secs(6), || None::<()>);
+    assert!(asleep.elapsed() >= Duration::from_secs(6));
+    signal(&tsh, Signal::SIGCONT);
+    goes_on(&mut tsh, "awake again\n");
+    end(tsh);
+    scene.agent.wait_for_status(r#""sessions":0"#).unwrap();
+}
+
+#[test]
+fn what_nobody_comes_back_to_is_given_back_after_the_grace_time() {
+    let scene = Scene::with("access,brief", "[resume]\nstreams = 1\n");
+    let mut tsh = scene.session("echo $$; exec cat");
+    let mut pid = String::new();
+    let mut byte = [0];
+    while byte != [b'\n'] {
+        tsh.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
+        pid.push(char::from(byte[0]));
+    }
+    let process = format!("/proc/{}", pid.trim());
+    assert!(Path::new(&process).exists());
+    scene.agent.wait_for_status(r#""sessions":1"#).unwrap();
+    // It says no word, and neither does its link.
+    tsh.kill().unwrap();
+    tsh.wait().unwrap();
+    scene.wire.hang_up();
+    scene.wait_for_event(DETACHED);
+    scene.agent.wait_for_status(r#""sessions":0"#).unwrap();
+    scene.wait_for_event(ENDED);
+    let gone = poll(LIMIT, || (!Path::new(&process).exists()).then_some(()));
+    assert!(gone.is_some(), "the program on the node goes on");
+    // Its place is free again.
+    let next = run(&mut scene.tsh(&["-d", "ssh", &target(), "true"]), b"").unwrap();
+    assert_eq!(next.code(), 0, "{next:?}");
+    assert!(!next.stderr.contains(WILL_NOT), "{}", next.stderr);
+}
+
+#[test]
+fn a_session_that_the_node_cannot_keep_is_plain_and_says_why() {
+    let mut scene = Scene::with("access", "[resume]\nstreams = 1\n");
+    let mut kept = scene.echo();
+    let told = run(&mut scene.tsh(&["-d", "ssh", &target(), "true"]), b"").unwrap();
+    assert_eq!(told.code(), 0, "{told:?}");
+    let why = "This node keeps as many sessions as it may over a loss of its link.";
+    let said = format!("{WILL_NOT}: {why}");
+    assert!(told.stderr.contains(&said), "{}", told.stderr);
+    let mut plain = scene.echo();
+    scene.restart_cluster();
+    goes_on(&mut kept, "kept\n");
+    let ended = poll(LIMIT, || plain.try_wait().unwrap());
+    assert_eq!(ended.unwrap().code(), Some(255));
+    end(kept);
+}
+
+#[test]
+fn a_plain_jump_goes_on_when_the_agents_link_breaks() {
+    let scene = Scene::new();
+    let ssh_agent = SshAgent::start(scene.dir.path()).unwrap();
+    let mut operator = scene.cluster.person("operator");
+    operator.home = scene.dir.path().join("home-jumper");
+    operator.use_ssh_agent(&ssh_agent);
+    let login = operator.login(&scene.cluster, hil_tests::cluster::PASSWORD);
+    login.unwrap().ok().unwrap();
+    let mut ssh = operator.program(Path::new("ssh"));
+    let config = operator.home.join("plain");
+    let lines =
+        "StrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nLogLevel ERROR\nBatchMode yes\n";
+    std::fs::write(&config, lines).unwrap();
+    let jump = format!("operator@{}", scene.cluster.addr());
+    ssh.arg("-F")
+        .arg(&config)
+        .args(["-J", &jump, &target(), "cat"]);
+    let copy = piped(&mut ssh).unwrap();
+    let wire = &scene.wire;
+    comes_back_whole(copy, &pattern(16_000_000), 4, |_| {
+        let connected = wire.connected();
+        wire.hang_up();
+        let back = poll(LIMIT, || (wire.connected() > connected).then_some(()));
+        assert!(back.is_some(), "{}", scene.agent.log());
+    })
+    .unwrap();
+    scene.wait_for_event(ENDED);
+    assert_eq!(scene.sessions(STARTED), scene.sessions(ENDED));
+    for code in [DETACHED, ATTACHED] {
+        let events = scene.sessions(code);
+        assert!(!events.is_empty(), "{code}");
+        assert!(events.iter().all(|sid| *sid == scene.sessions(STARTED)[0]));
+    }
+    scene.agent.wait_for_status(r#""sessions":0"#).unwrap();
+}

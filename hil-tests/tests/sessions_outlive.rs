@@ -10,6 +10,7 @@
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,10 @@ use nix::unistd::Pid;
 const NODE: &str = "gateway-1";
 /// What `tsh -d` says of a session that ends with its link.
 const WILL_NOT: &str = "the session will not outlive its link";
+/// What is copied, in bytes.
+const SIZE: u64 = 100 << 20;
+/// How often each copy is cut, if it does not end before.
+const CUTS: usize = 8;
 const STARTED: &str = "T2000I";
 const ENDED: &str = "T2004I";
 const DETACHED: &str = "TS001I";
@@ -193,6 +198,64 @@ fn a_session_is_one_to_the_audit_log_however_often_its_link_breaks() {
             "{sessions:?}"
         );
     }
+}
+
+/// Cuts the agent's link whenever a file has grown to a random size; tells how often.
+fn cut_at_random(scene: &Scene, seed: u64, file: &Path, done: &dyn Fn() -> bool) -> usize {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut marks: Vec<_> = (0..CUTS).map(|_| random.u64(..SIZE * 9 / 10)).collect();
+    marks.sort_unstable();
+    let length = || std::fs::metadata(file).map_or(0, |file| file.len());
+    for (count, mark) in marks.into_iter().enumerate() {
+        poll(LIMIT, || (done() || length() >= mark).then_some(()));
+        if done() {
+            return count;
+        }
+        let before = scene.wire.connected();
+        scene.wire.hang_up();
+        // Only what is there can be cut again.
+        let back = || scene.wire.connected() > before;
+        poll(LIMIT, || (done() || back()).then_some(()));
+    }
+    CUTS
+}
+
+#[test]
+fn files_are_copied_whole_by_scp_over_many_cuts() {
+    let scene = Scene::new();
+    let bytes = pattern(SIZE.try_into().unwrap());
+    let path = |name: &str| scene.dir.path().join(name);
+    std::fs::write(path("file"), &bytes).unwrap();
+    let config = scene.operator.ssh_config().unwrap();
+    let remote = |name: &str| format!("{}.lab:{}", target(), path(name).display());
+    let local = |name: &str| path(name).display().to_string();
+    let mut cuts = 0;
+    for (seed, from, to, grows) in [
+        (1, local("file"), remote("up"), path("up")),
+        (2, remote("up"), local("down"), path("down")),
+    ] {
+        let mut scp = scene.operator.program(Path::new("scp"));
+        // Nodes offer no sftp, which scp uses by itself.
+        scp.arg("-O").arg("-F").arg(&config);
+        scp.args(["-o", "BatchMode=yes"]);
+        let mut scp = scp.args([&from, &to]).spawn().unwrap();
+        let over = AtomicBool::new(false);
+        let status = thread::scope(|scope| {
+            let done = || over.load(Ordering::Relaxed);
+            let (scene, grows) = (&scene, &grows);
+            let cutting = scope.spawn(move || cut_at_random(scene, seed, grows, &done));
+            let status = poll(LIMIT * 2, || scp.try_wait().unwrap());
+            over.store(true, Ordering::Relaxed);
+            cuts += cutting.join().unwrap();
+            status
+        });
+        scp.kill().ok();
+        assert!(status.unwrap().success(), "seed {seed}: {status:?}");
+    }
+    let same = |name: &str| std::fs::read(path(name)).unwrap() == bytes;
+    assert!(same("up"), "another file has arrived");
+    assert!(same("down"), "another file has come back");
+    assert!(cuts >= CUTS, "{cuts} cuts are not many");
 }
 
 #[test]

@@ -47,6 +47,10 @@ use exit::{Exit, Failure};
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn main() -> ExitCode {
+    if ssh::guard::is_guard(std::env::args_os().next().as_deref()) {
+        ssh::guard::run();
+        return Exit::Ok.into();
+    }
     let exit = run().unwrap_or_else(|failure| {
         output::failure(&failure);
         failure.exit

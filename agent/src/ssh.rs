@@ -14,6 +14,7 @@
 mod authorize;
 mod environment;
 mod group;
+pub(crate) mod guard;
 mod input;
 mod jobs;
 mod server;

@@ -22,6 +22,7 @@ Exit codes:
     2 wrong usage     252 node offline         247 locked
   244 busy            253 ambiguous name       248 wrong user, password or invite
   255 connection lost 254 unknown node         249 not logged in
+  243 the node's agent was stopped or restarted, and the session with it
   `tsh ssh` passes on the exit code of the remote command.
 
 Example:

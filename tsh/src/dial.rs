@@ -62,6 +62,14 @@ pub(crate) enum Line {
 }
 
 impl Line {
+    /// Says why a session has ended, where its bytes do not: they only stop.
+    pub(crate) fn explained(&self, error: anyhow::Error, node: &str) -> anyhow::Error {
+        match self {
+            Self::Plain(_) => error,
+            Self::Kept(kept) => kept.explained(error, node),
+        }
+    }
+
     /// Tells the other side that this is over, without waiting for long.
     /// Gives the proxy's last word, if it did not let the stream go on.
     pub(crate) async fn close(self) -> Option<anyhow::Error> {

@@ -30,6 +30,7 @@ pub(crate) async fn run(global: &Global, args: &ProxySshArgs) -> Result<u8> {
         carried = carry(dialed.stream) => carried.map(|()| 0),
         signal = signals::fatal() => Ok(exit::by_signal(signal?)),
     };
+    let carried = carried.map_err(|error| dialed.line.explained(error, &to.node));
     let last_word = dialed.line.close().await;
     carried.map_err(|error| last_word.unwrap_or(error))
 }

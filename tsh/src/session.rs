@@ -48,6 +48,7 @@ pub(crate) async fn run(global: &Global, args: &SshArgs) -> Result<u8> {
         ended = converse(dialed.stream, &user, &to, &plan) => ended,
         signal = signals::fatal() => Ok(exit::by_signal(signal?)),
     };
+    let ended = ended.map_err(|error| line.explained(error, &to.node));
     let last_word = line.close().await;
     ended.map_err(|error| last_word.unwrap_or(error))
 }

@@ -98,7 +98,12 @@ impl KeptStreams {
         let Some(kept) = known else {
             // Counts as a guess.
             let refused = self.table.attach(attach.id, visitor.user, now).err();
-            return Err((carrier, refused.unwrap_or(Reason::Gone)));
+            let reason = refused.unwrap_or(Reason::Gone);
+            // The agent before this one may have died with it, and told nobody.
+            if reason == Reason::Gone && !self.streams.iter().any(|kept| kept.id == attach.id) {
+                self.to_tell(attach.id);
+            }
+            return Err((carrier, reason));
         };
         for _ in 0..kept.handle.take_wrong_proofs() {
             self.table.proof_was_wrong(kept.id, now);
@@ -118,11 +123,7 @@ impl KeptStreams {
     /// A stream has ended, and gives back what was set aside for it.
     pub(super) fn ended(&mut self, id: StreamId) {
         self.table.remove(id);
-        self.untold.push_back(id);
-        // Only so many are remembered.
-        if self.untold.len() > MAX_STREAMS {
-            self.untold.pop_front();
-        }
+        self.to_tell(id);
         let over = self.streams.iter().filter(|kept| kept.is_over()).count();
         if over > MAX_STREAMS
             && let Some(oldest) = self.streams.iter().position(Kept::is_over)
@@ -164,6 +165,14 @@ impl KeptStreams {
     pub(super) fn all_over(&mut self) {
         let going_on = self.streams.iter().filter(|kept| !kept.is_over());
         self.untold.extend(going_on.map(|kept| kept.id));
+    }
+
+    fn to_tell(&mut self, id: StreamId) {
+        self.untold.push_back(id);
+        // Only so many are remembered.
+        if self.untold.len() > MAX_STREAMS {
+            self.untold.pop_front();
+        }
     }
 
     /// What the cluster is to be told: these are over.
@@ -268,6 +277,7 @@ mod tests {
             Duration::ZERO,
         );
         assert_eq!(refused.err().unwrap().1, Reason::Gone);
+        assert!(kept.untold().is_empty(), "it is not over");
         let mut got = Vec::new();
         there.read_to_end(&mut got).await.unwrap();
         assert!(got.is_empty(), "eve learns nothing");
@@ -280,6 +290,15 @@ mod tests {
         );
         assert!(taken.is_ok());
         assert_eq!(there.read_u8().await.unwrap(), b'>');
+    }
+
+    #[tokio::test]
+    async fn the_cluster_learns_that_a_stream_of_an_agent_before_is_over() {
+        let mut kept = KeptStreams::new(DEFAULT);
+        let (carried, _there) = carrier();
+        let refused = kept.attach(&attach(1), &visitor("ann", &[]), carried, Duration::ZERO);
+        assert_eq!(refused.err().unwrap().1, Reason::Gone);
+        assert_eq!(kept.untold(), [StreamId([1; 16])]);
     }
 
     #[tokio::test]

@@ -30,8 +30,14 @@ impl Group {
 
     /// Sends a signal with the user's rights. Says whether there was anybody to get it.
     pub(super) fn signal(&self, signal: Signal) -> bool {
+        let leader = self.leader();
+        leader.is_some_and(|leader| sys::signal_as(self.uid, leader, signal).is_ok())
+    }
+
+    /// The program, while it runs.
+    pub(super) fn leader(&self) -> Option<Pid> {
         let leader = self.leader.load(Ordering::Relaxed);
-        leader > 0 && sys::signal_as(self.uid, Pid::from_raw(leader), signal).is_ok()
+        (leader > 0).then(|| Pid::from_raw(leader))
     }
 
     /// Waits for the end of the program, and with it of the group.

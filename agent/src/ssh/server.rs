@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::authorize::Door;
 use super::environment::Wished;
 use super::group::Group;
+use super::guard::Guarded;
 use super::input::Input;
 use super::jobs::{What, start};
 use super::session::{Output, Session};
@@ -159,6 +160,7 @@ impl Server {
             .and_then(|t| t.as_fd().try_clone_to_owned().ok());
         connection.channel_success(id)?;
         let session = Session {
+            _guarded: job.group.leader().map(Guarded::new),
             job,
             output: Output {
                 channel,

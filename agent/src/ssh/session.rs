@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::watch;
 
+use super::guard::Guarded;
 use super::input::Input;
 use super::jobs::Job;
 use super::server::Progress;
@@ -27,11 +28,12 @@ const CHUNK: usize = super::PACKET as usize;
 /// RFC 4254 §5.2: data type code of standard error.
 const STDERR: u32 = 1;
 /// A program whose client has gone gets this long after SIGHUP before it is killed.
-const HANG_UP: Duration = Duration::from_secs(5);
+pub(super) const HANG_UP: Duration = Duration::from_secs(5);
 
 /// A program and its channel.
 pub(super) struct Session {
     pub(super) job: Job,
+    pub(super) _guarded: Option<Guarded>,
     pub(super) output: Output,
     pub(super) handle: Handle,
     pub(super) input: Arc<Input>,

@@ -155,18 +155,28 @@ impl Proxy {
                 }
                 Ok(Ok(false)) => {
                     client.write.finish().await;
-                    let about = &dialled.about;
-                    let (id, text) = (about.node.to_string(), "there is no such session of yours");
-                    let server = (id.as_str(), about.hostname.as_str());
-                    return self
-                        .record_refusal(&dialled.caller, server, &about.login, text)
-                        .await;
+                    return self.unknown_to_agent(dialled).await;
                 }
                 // Whichever side broke, the client asks again.
                 Ok(Err(_)) | Err(_) => return,
             }
         }
         self.carry_on(client, dialled).await;
+    }
+
+    /// The agent does not know a session that somebody comes back to.
+    async fn unknown_to_agent(&self, dialled: Dialled) {
+        let about = &dialled.about;
+        let (id, text) = (about.node.to_string(), "there is no such session of yours");
+        let server = (id.as_str(), about.hostname.as_str());
+        self.record_refusal(&dialled.caller, server, &about.login, text)
+            .await;
+        // One that was killed meanwhile has lost it, and says so now.
+        if !dialled.session.new
+            && let Left::Over(listed) = dialled.session.leave(Moved::default()).await
+        {
+            self.audit.record(ended(&listed)).await;
+        }
     }
 
     async fn carry_on(&self, client: Stream, dialled: Dialled) {

@@ -8,7 +8,7 @@ use anyhow::Result;
 use protocol::error::DecodeError;
 use protocol::resume::{Client, Reason};
 use resumable::client::{Dial, Dialling, Failure, Opened, Opening};
-use resumable::{Handle, Resumable};
+use resumable::{Handle, Resumable, Status};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -77,6 +77,18 @@ impl Kept {
             again,
         };
         (stream, kept)
+    }
+
+    /// Says it in one sentence if the node's agent has ended: the session then has no word of its
+    /// own.
+    pub(super) fn explained(&self, error: anyhow::Error, node: &str) -> anyhow::Error {
+        let end = match *self.handle.status().borrow() {
+            Status::Ended(end) => gone(end.reason(), node),
+            _ => None,
+        };
+        let Some(failure) = end else { return error };
+        output::debug(|| format!("{error:#}"));
+        failure.into()
     }
 
     /// Tells the node that the session is over, so that it does not wait for us.
@@ -182,6 +194,18 @@ fn is_answer(error: &anyhow::Error) -> bool {
     )
 }
 
+/// The end of the node's agent, which is the session's.
+fn gone(reason: Reason, node: &str) -> Option<crate::error::Failure> {
+    let what = match reason {
+        Reason::Gone => "was restarted",
+        Reason::Stopping => "was stopped",
+        _ => return None,
+    };
+    let sentence =
+        format!("The agent of {node} {what}, and the session has ended with it. Connect again.");
+    Some(crate::error::Failure::new(Exit::SessionGone, sentence))
+}
+
 /// What an error means for the stream.
 fn failure(error: &anyhow::Error) -> Failure {
     match Exit::of(error) {
@@ -197,6 +221,14 @@ fn failure(error: &anyhow::Error) -> Failure {
 mod tests {
     use super::*;
     use crate::error::fail;
+
+    #[test]
+    fn the_end_of_the_agent_is_named() {
+        let sentence = gone(Reason::Gone, "n").unwrap().to_string();
+        assert!(sentence.starts_with("The agent of n was restarted"), "{sentence}");
+        assert!(gone(Reason::Stopping, "n").is_some());
+        assert!(gone(Reason::Finished, "n").is_none());
+    }
 
     #[test]
     fn only_a_decision_ends_a_session() {

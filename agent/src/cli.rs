@@ -23,6 +23,7 @@ pub(crate) enum Command {
     Join(Join),
     Start(Start),
     Status(Status),
+    Restart(Common),
     Version,
     Help(Topic),
 }
@@ -87,7 +88,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
 
 fn read(parser: &mut Parser, topic: &mut Topic) -> Result<Command, lexopt::Error> {
     let name = match parser.next()? {
-        None => return Err("a command is missing: join, start, status or version".into()),
+        None => return Err("a command is missing: join, start, status, restart or version".into()),
         Some(Arg::Short('h') | Arg::Long("help")) => return Ok(Command::Help(*topic)),
         Some(Arg::Short('V') | Arg::Long("version")) => return Ok(Command::Version),
         Some(Arg::Value(name)) => name.string()?,
@@ -99,6 +100,7 @@ fn read(parser: &mut Parser, topic: &mut Topic) -> Result<Command, lexopt::Error
         Topic::Join => join(parser),
         Topic::Start => start(parser),
         Topic::Status => status(parser),
+        Topic::Restart => restart(parser),
         Topic::Version => version(parser),
     }
 }
@@ -162,6 +164,20 @@ fn status(parser: &mut Parser) -> Result<Command, lexopt::Error> {
         }
     }
     Ok(Command::Status(status))
+}
+
+fn restart(parser: &mut Parser) -> Result<Command, lexopt::Error> {
+    let mut common = Common::default();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help(Topic::Restart)),
+            other => {
+                let shared = Shared::of(other)?;
+                common.take(shared, parser)?;
+            }
+        }
+    }
+    Ok(Command::Restart(common))
 }
 
 fn version(parser: &mut Parser) -> Result<Command, lexopt::Error> {
@@ -262,6 +278,10 @@ mod tests {
             panic!("not status")
         };
         assert_eq!(status.format, Format::Json);
+        let Command::Restart(common) = parse("restart --data-dir /d").unwrap() else {
+            panic!("not restart")
+        };
+        assert_eq!(common.data_dir, Some("/d".into()));
     }
 
     #[test]
@@ -287,6 +307,7 @@ mod tests {
             "join --node-name -x",
             "join --token a --token-file b",
             "status --format xml",
+            "restart now",
             "start --log-level loud",
             "version 2",
         ] {

@@ -30,10 +30,13 @@ mod handle;
 mod history;
 mod http;
 pub(crate) mod input;
+mod keep;
+pub(crate) mod keepers;
 mod kept;
 pub(crate) mod quic;
 mod race;
 mod renewal;
+pub(crate) mod restart;
 pub(crate) mod roam;
 mod sessions;
 pub(crate) mod ssh;
@@ -49,13 +52,16 @@ use protocol::link::{Config, Link};
 use protocol::resume::Limits;
 use protocol::transport::Plan;
 use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::{self, Monotonic};
+use crate::handover::Program;
 use crate::labels::Labels;
 use crate::machine::Machine;
 use crate::network::Network;
 use crate::node::Node;
+use crate::state::Lock;
 use crate::status::{NodeStatus, Status};
 use budget::Budget;
 use connect::Route;
@@ -63,6 +69,7 @@ use connections::Connections;
 use control::Open;
 use history::History;
 use input::Input;
+use keepers::Keepers;
 use renewal::Renewal;
 use roam::{Memories, Thrift};
 use sessions::Sessions;
@@ -105,6 +112,12 @@ pub(crate) struct Runner {
     towards: watch::Sender<Option<IpAddr>>,
     thrift: Thrift,
     memories: Memories,
+    /// What takes this one's place at a restart.
+    program: Program,
+    /// Goes along then.
+    lock: Option<Lock>,
+    /// Tasks that are the agent's, and not a keeper's.
+    services: Vec<AbortHandle>,
 }
 
 /// What the loop starts with.
@@ -119,6 +132,10 @@ pub(crate) struct Start {
     pub(crate) thrift: Thrift,
     /// What sessions that outlive their links may take.
     pub(crate) resume: Limits,
+    pub(crate) program: Program,
+    pub(crate) lock: Lock,
+    pub(crate) services: Vec<AbortHandle>,
+    pub(crate) keepers: Keepers,
 }
 
 impl Runner {
@@ -133,6 +150,10 @@ impl Runner {
             towards,
             thrift,
             resume,
+            program,
+            lock,
+            services,
+            keepers,
         } = start;
         clock::follow(node.clock());
         let network = Network::look(*towards.borrow());
@@ -143,7 +164,7 @@ impl Runner {
         };
         let mut runner = Self {
             supervisor: Link::new(config, monotonic.now()),
-            sessions: Sessions::new(inputs.clone(), machine.only_login.clone(), resume),
+            sessions: Sessions::new(inputs.clone(), machine.only_login.clone(), resume, keepers),
             node,
             machine,
             route,
@@ -162,17 +183,24 @@ impl Runner {
             towards,
             thrift,
             memories: Memories::default(),
+            program,
+            lock: Some(lock),
+            services,
         };
         runner.show_host();
         runner
     }
 
-    /// Holds the link until the system asks the agent to end.
+    /// Holds the link until the system asks the agent to end, or another program has taken its place.
     pub(crate) async fn run(mut self, mut queue: mpsc::Receiver<Input>) {
         loop {
             self.tick();
             match timeout_at(self.monotonic.at(self.wake()), queue.recv()).await {
                 Ok(Some(Input::Stop) | None) => break,
+                Ok(Some(Input::Ready { ready, asked })) => match self.hand_over(ready) {
+                    Ok((socket, said)) => return self.keep(socket, queue, asked, said).await,
+                    Err(why) => restart::stay(asked, &why),
+                },
                 Ok(Some(input)) => self.handle(input),
                 Err(_) => {}
             }
@@ -238,12 +266,20 @@ impl Runner {
         while self.sessions.count() > 0 {
             match timeout_at(deadline, queue.recv()).await {
                 Ok(Some(Input::SessionEnded { connection })) => self.sessions.ended(connection),
+                Ok(Some(Input::KeptElsewhere { keeper, id })) => {
+                    self.sessions.keepers.over(keeper, id);
+                }
+                Ok(Some(Input::KeeperGone { keeper })) => {
+                    for id in self.sessions.keepers.gone(keeper) {
+                        self.sessions.kept.is_over(id);
+                    }
+                }
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => break,
             }
         }
         // With this process they are over, whoever is attached.
-        self.sessions.kept.all_over();
+        self.sessions.all_over();
         self.tell_ended();
         self.connections.leave().await;
     }
@@ -267,6 +303,7 @@ impl Runner {
             spent: self.connections.spent(),
             idle_a_day: self.budget.a_day(),
             sessions: self.sessions.count(),
+            keepers: self.sessions.keepers.status(),
             only_login: self.machine.only_login.clone(),
             problems: self.node.unsaved().map(str::to_owned).into_iter().collect(),
             ..Status::of_stopped()

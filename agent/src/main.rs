@@ -3,7 +3,8 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`cli`], [`config`], [`settings`], [`proxy`] | what the user wants |
-//! | [`start`], [`join`], [`status`] | the commands |
+//! | [`start`], [`join`], [`status`], [`restart`] | the commands |
+//! | [`handover`] | from one program to the next, with its sessions |
 //! | [`state`], [`node`], [`trust`], [`clock`] | who this device is, whom it believes, what time it is |
 //! | [`link`] | the connection to the cluster |
 //! | [`network`] | the way there, and when it changes |
@@ -16,6 +17,7 @@ mod cli;
 mod clock;
 mod config;
 mod exit;
+mod handover;
 mod join;
 mod labels;
 mod link;
@@ -25,6 +27,7 @@ mod network;
 mod node;
 mod output;
 mod proxy;
+mod restart;
 mod settings;
 mod ssh;
 mod start;
@@ -63,6 +66,7 @@ fn run() -> Result<Exit, Failure> {
         Command::Join(typed) => join::command::run(typed),
         Command::Start(typed) => start::run(&typed),
         Command::Status(typed) => status::command::run(&typed),
+        Command::Restart(typed) => restart::run(&typed),
         Command::Version => {
             output::line(&format!("tether-agent {VERSION}"));
             Ok(Exit::Ok)
@@ -78,6 +82,8 @@ fn run() -> Result<Exit, Failure> {
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // Names are looked up in threads; see `handover` for why they should not stay.
+        .thread_keep_alive(std::time::Duration::from_secs(1))
         .build()
 }
 

@@ -17,6 +17,7 @@ mod group;
 pub(crate) mod guard;
 mod input;
 mod jobs;
+pub(crate) mod program;
 mod server;
 mod session;
 mod terminal;

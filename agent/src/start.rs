@@ -1,18 +1,23 @@
 //! `tether-agent start`.
 
+use std::os::fd::OwnedFd;
+
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 
 use crate::address::Address;
 use crate::cli::{self, Mode};
 use crate::clock::Monotonic;
 use crate::config::{Config, resume};
 use crate::exit::{Exit, Failure};
+use crate::handover::{self, Inherited, Program};
 use crate::join::{enrol::enrol, plan};
 use crate::labels;
 use crate::link::connect::Route;
 use crate::link::input::{Input, QUEUE};
+use crate::link::keepers::Keepers;
 use crate::link::{self, Runner};
 use crate::logger;
 use crate::machine::Machine;
@@ -20,13 +25,16 @@ use crate::network;
 use crate::node::{self, Node};
 use crate::output;
 use crate::settings::{self, Settings, process_env};
-use crate::state::DataDir;
 use crate::state::key::DeviceKey;
 use crate::state::membership::Membership;
+use crate::state::{DataDir, Lock};
 use crate::status::socket;
 
 /// Runs the command.
 pub(crate) fn run(typed: &cli::Start) -> Result<Exit, Failure> {
+    // First of all: later their numbers would be those of others.
+    let inherited = Inherited::take();
+    let program = Program::of_this_process();
     let settings = settings::load(&typed.common, &process_env)?;
     logger::start(settings.log_level);
     let dir = DataDir::new(settings.data_dir.clone());
@@ -36,7 +44,7 @@ pub(crate) fn run(typed: &cli::Start) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     }
     dir.create()?;
-    let _lock = dir.lock()?;
+    let lock = dir.lock(inherited.lock)?;
     if dir.is_open_to_others() {
         log::warn!(
             "{} is open to other users; expected mode 0700",
@@ -44,7 +52,12 @@ pub(crate) fn run(typed: &cli::Start) -> Result<Exit, Failure> {
         );
     }
     let runtime = crate::runtime().context("the runtime cannot be started")?;
-    let ended = runtime.block_on(hold(settings.config, dir, joined));
+    let before = Before {
+        program,
+        lock,
+        keepers: inherited.keepers,
+    };
+    let ended = runtime.block_on(hold(settings.config, dir, joined, before));
     // A resolver that hangs must not keep the process.
     runtime.shutdown_background();
     ended.map(|()| Exit::Ok).map_err(Failure::from)
@@ -80,26 +93,28 @@ fn verdict(joined: Option<&Membership>) -> String {
     }
 }
 
+/// What there is before anything runs.
+struct Before {
+    program: Program,
+    lock: Lock,
+    keepers: Vec<OwnedFd>,
+}
+
 async fn hold(
     config: Config,
     dir: DataDir,
     joined: Option<(DeviceKey, Membership)>,
+    before: Before,
 ) -> anyhow::Result<()> {
     let monotonic = Monotonic::start();
     let (inputs, mut queue) = mpsc::channel(QUEUE);
-    let ends = [
-        ("SIGTERM", SignalKind::terminate()),
-        ("SIGINT", SignalKind::interrupt()),
-    ];
-    for (name, kind) in ends {
-        let signal = signal(kind).context("signals cannot be received")?;
-        crate::spawn(tell_end(name, signal, inputs.clone()));
-    }
-    serve_status(&dir, &inputs);
+    listen(&inputs)?;
+    let mut services: Vec<_> = serve_status(&dir, &inputs).into_iter().collect();
+    let keepers = Keepers::meet(before.keepers).await;
     let machine = Machine::look();
     greet(&machine);
     let (towards, seen) = watch::channel(config.cluster.as_ref().and_then(Address::literal));
-    crate::spawn(network::watch(seen, inputs.clone()));
+    services.push(service(network::watch(seen, inputs.clone())));
     let node = match joined {
         Some((key, membership)) => Node::new(dir, key, membership),
         None => match enrol(&config, &dir, &mut queue, monotonic).await {
@@ -124,11 +139,11 @@ async fn hold(
     let route = Route::new(address, &config, &process_env);
     let thrift = config.keepalive.unwrap_or_default();
     let labels = config.labels;
-    crate::spawn(labels::watch::watch(
+    services.push(service(labels::watch::watch(
         labels.clone(),
         config.command_labels,
         inputs.clone(),
-    ));
+    )));
     let start = link::Start {
         node,
         machine,
@@ -139,6 +154,10 @@ async fn hold(
         towards,
         thrift,
         resume: config.resume.unwrap_or(resume::DEFAULT),
+        program: before.program,
+        lock: before.lock,
+        services,
+        keepers,
     };
     Runner::new(start).run(queue).await;
     Ok(())
@@ -151,19 +170,46 @@ fn greet(machine: &Machine) {
     }
 }
 
+/// A task of the agent.
+fn service(task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+    crate::spawn(task).abort_handle()
+}
+
 /// Without its socket the agent is only harder to ask.
-fn serve_status(dir: &DataDir, inputs: &mpsc::Sender<Input>) {
+fn serve_status(dir: &DataDir, inputs: &mpsc::Sender<Input>) -> Option<AbortHandle> {
     let path = dir.socket();
     match socket::bind(&path) {
-        Ok(listener) => drop(crate::spawn(socket::serve(listener, inputs.clone()))),
-        Err(error) => log::warn!("{}: {error}; status is not available", path.display()),
+        Ok(listener) => Some(service(socket::serve(listener, inputs.clone()))),
+        Err(error) => {
+            log::warn!("{}: {error}; status is not available", path.display());
+            None
+        }
     }
 }
 
-async fn tell_end(name: &str, mut signal: Signal, inputs: mpsc::Sender<Input>) {
-    if signal.recv().await.is_some() {
+/// What the system asks for.
+fn listen(inputs: &mpsc::Sender<Input>) -> anyhow::Result<()> {
+    let signals = [
+        ("SIGTERM", SignalKind::terminate()),
+        ("SIGINT", SignalKind::interrupt()),
+        ("SIGHUP", SignalKind::hangup()),
+    ];
+    for (name, kind) in signals {
+        let signal = signal(kind).context("signals cannot be received")?;
+        crate::spawn(tell(name, kind, signal, inputs.clone()));
+    }
+    handover::hold_hang_ups(false).context("signals cannot be received")
+}
+
+async fn tell(name: &str, kind: SignalKind, mut signal: Signal, inputs: mpsc::Sender<Input>) {
+    while signal.recv().await.is_some() {
         log::info!("{name} received");
+        let input = if kind == SignalKind::hangup() {
+            Input::Restart(None)
+        } else {
+            Input::Stop
+        };
         // Nobody listens any more only when the agent ends already.
-        let _ = inputs.send(Input::Stop).await;
+        let _ = inputs.send(input).await;
     }
 }

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `node.key` | the device's Ed25519 key (RFC 8410), made here and never sent |
 //! | `node.state` | the cluster's address, and what the cluster gave: ids, certificates, trust |
-//! | `agent.sock` | where the running agent answers `status` |
+//! | `agent.sock` | where the running agent answers `status` and `restart` |
 //!
 //! A file is replaced as a whole: written beside the old one, synced, renamed. Whatever moment the
 //! power fails at, the old or the new file is there. The folder itself is locked while an agent
@@ -14,9 +14,10 @@ mod atomic;
 pub(crate) mod key;
 pub(crate) mod membership;
 
-use std::fs::{DirBuilder, File, TryLockError};
+use std::fs::{DirBuilder, File, Metadata, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -38,7 +39,14 @@ pub(crate) struct DataDir(PathBuf);
 /// Held while an agent uses the folder; the kernel lets go when the process ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _folder: File,
+    folder: File,
+}
+
+impl Lock {
+    /// The lock goes along with its descriptor, into copies of this process, too.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
+    }
 }
 
 impl DataDir {
@@ -73,12 +81,17 @@ impl DataDir {
         std::fs::metadata(&self.0).is_ok_and(|found| found.permissions().mode() & 0o077 != 0)
     }
 
-    /// Keeps every other agent out.
-    pub(crate) fn lock(&self) -> anyhow::Result<Lock> {
+    /// Keeps every other agent out; with the lock of the program before this one, if it is of this
+    /// folder.
+    pub(crate) fn lock(&self, inherited: Option<OwnedFd>) -> anyhow::Result<Lock> {
         let shown = self.0.display();
-        let folder = File::open(&self.0).with_context(|| format!("cannot open {shown}"))?;
+        let open = || File::open(&self.0).with_context(|| format!("cannot open {shown}"));
+        let folder = match inherited.map(File::from) {
+            Some(folder) if self.is(&folder) => folder,
+            _ => open()?,
+        };
         match folder.try_lock() {
-            Ok(()) => Ok(Lock { _folder: folder }),
+            Ok(()) => Ok(Lock { folder }),
             Err(TryLockError::WouldBlock) => {
                 bail!(
                     "another tether-agent uses {shown}; stop it first, or choose another --data-dir"
@@ -88,6 +101,12 @@ impl DataDir {
                 Err(error).with_context(|| format!("cannot lock {shown}"))
             }
         }
+    }
+
+    fn is(&self, folder: &File) -> bool {
+        let number = |found: Metadata| (found.dev(), found.ino());
+        let here = std::fs::metadata(&self.0).map(number);
+        here.is_ok_and(|here| folder.metadata().is_ok_and(|there| number(there) == here))
     }
 
     /// Whether a file can be written now; asked before a join token is spent.
@@ -195,11 +214,18 @@ mod tests {
     #[test]
     fn one_agent_per_folder() {
         let (_parent, dir) = folder();
-        let lock = dir.lock().unwrap();
-        let error = dir.lock().unwrap_err().to_string();
+        let lock = dir.lock(None).unwrap();
+        let error = dir.lock(None).unwrap_err().to_string();
         assert!(error.contains("another tether-agent"), "{error}");
+        // Another program in the same process goes on with it.
+        let same = lock.as_fd().try_clone_to_owned().unwrap();
         drop(lock);
-        dir.lock().unwrap();
+        let lock = dir.lock(Some(same)).unwrap();
+        assert!(dir.lock(None).is_err());
+        drop(lock);
+        let strange = File::open("/").unwrap().into();
+        let _lock = dir.lock(Some(strange)).unwrap();
+        assert!(dir.lock(None).is_err());
     }
 
     #[test]

@@ -91,10 +91,24 @@ pub(crate) struct Status {
     pub(crate) spent: u64,
     /// Bytes that a day without sessions costs, if that can be told yet.
     pub(crate) idle_a_day: Option<u64>,
+    /// All that go on, wherever.
     pub(crate) sessions: usize,
+    /// Processes from before a restart that still keep some of them.
+    pub(crate) keepers: Vec<KeeperStatus>,
     pub(crate) only_login: Option<String>,
     /// What somebody should look at, in sentences.
     pub(crate) problems: Vec<String>,
+}
+
+/// A process that keeps sessions over a restart of the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeeperStatus {
+    pub(crate) pid: i32,
+    /// Its release.
+    pub(crate) version: String,
+    pub(crate) sessions: usize,
+    /// Bytes that it takes.
+    pub(crate) memory: Option<u64>,
 }
 
 /// The node and its certificate. Times are since the Unix epoch.
@@ -176,6 +190,7 @@ impl Status {
             spent: 0,
             idle_a_day: None,
             sessions: 0,
+            keepers: Vec::new(),
             only_login: None,
             problems: Vec::new(),
         }

@@ -1,9 +1,9 @@
-//! The operating system: accounts, terminals, the clock, CPU features. The only unsafe code of the
-//! agent.
+//! The operating system: accounts, terminals, processes, the clock, CPU features. The only unsafe code
+//! of the agent.
 //!
 //! `unsafe` is needed where a child process changes its identity between fork and exec, where a
-//! thread does for a moment, for two ioctls, and to stand in for a function of the C library; each
-//! place says why it is sound.
+//! thread does for a moment, for a copy of this process and descriptors that come from others, for
+//! two ioctls, and to stand in for a function of the C library; each place says why it is sound.
 #![allow(
     unsafe_code,
     reason = "fork hooks, ioctls and C functions have no safe form; each says why it is sound"
@@ -11,17 +11,22 @@
 
 mod account;
 pub(crate) mod clock;
+mod copy;
 mod pty;
 mod signal;
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::unistd::{getegid, geteuid, setgid, setgroups, setsid, setuid};
 use tokio::io::unix::AsyncFd;
-use tokio::process::Command;
 
 pub(crate) use account::Account;
+pub(crate) use copy::{
+    Child, fork, inherited, is_alone, memory, reap, receive_with, send_with, set_inherited,
+};
 pub(crate) use pty::{open_pty, resize};
 pub(crate) use signal::signal_as;
 

@@ -9,6 +9,7 @@ pub(crate) enum Topic {
     Join,
     Start,
     Status,
+    Restart,
     Version,
 }
 
@@ -21,6 +22,7 @@ impl FromStr for Topic {
             "join" => Self::Join,
             "start" => Self::Start,
             "status" => Self::Status,
+            "restart" => Self::Restart,
             "version" => Self::Version,
             _ => return Err(format!("unknown command {name:?}")),
         })
@@ -35,6 +37,7 @@ impl Topic {
             Self::Join => "tether-agent join --help",
             Self::Start => "tether-agent start --help",
             Self::Status => "tether-agent status --help",
+            Self::Restart => "tether-agent restart --help",
             Self::Version => "tether-agent version --help",
         }
     }
@@ -46,6 +49,7 @@ impl Topic {
             Self::Join => JOIN,
             Self::Start => START,
             Self::Status => STATUS,
+            Self::Restart => RESTART,
             Self::Version => VERSION,
         }
     }
@@ -60,6 +64,7 @@ Commands:
   join      Make this device a node of a cluster
   start     Hold the link to the cluster
   status    Show what the running agent does
+  restart   Replace the running agent by the program on disk; sessions go on
   version   Show the version
   help      Show this, or the help of a command
 
@@ -112,7 +117,7 @@ Example:
 ";
 
 const START: &str = "\
-Hold the link to the cluster, until SIGTERM or SIGINT.
+Hold the link to the cluster, until SIGTERM or SIGINT. SIGHUP restarts: see tether-agent restart.
 
 Usage: tether-agent start [OPTIONS]
 
@@ -154,6 +159,29 @@ Example:
   tether-agent status --format json
 ";
 
+const RESTART: &str = "\
+Replace the running agent by the program that is on disk now, with the configuration as it is now.
+The process keeps its number. Sessions of tsh, and of ssh through it, go on; others end. SIGHUP
+does the same.
+
+Usage: tether-agent restart [OPTIONS]
+
+Options:
+  -c, --config FILE    Configuration file, instead of /etc/tether/agent.toml
+  --data-dir DIR       Folder of the agent to restart
+  -h, --help           Show this
+
+Before anything ends, the program on disk is asked whether it would start. Sessions stay in the
+old process, which ends with the last of them; status shows it. At most two such processes stay:
+another restart ends the sessions of the oldest.
+
+Exit codes: 0 restarted; 1 the agent does not run, or stays as it is for the reason that is said;
+2 wrong usage or configuration
+
+Example:
+  tether-agent restart --config /etc/tether/agent.toml
+";
+
 const VERSION: &str = "\
 Show the version.
 
@@ -174,6 +202,7 @@ mod tests {
             Topic::Join,
             Topic::Start,
             Topic::Status,
+            Topic::Restart,
             Topic::Version,
         ] {
             let text = topic.text();

@@ -26,7 +26,7 @@ pub(crate) fn run(typed: cli::Join) -> Result<Exit, Failure> {
     let plan = plan::typed(typed, &settings.config, &process_env)?;
     let dir = DataDir::new(settings.data_dir);
     dir.create()?;
-    let _lock = dir.lock()?;
+    let _lock = dir.lock(None)?;
     let floor = refuse_if_joined(&dir, again)?;
     let key = key(&dir)?;
     dir.check_writable()?;

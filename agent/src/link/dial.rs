@@ -24,7 +24,7 @@ use crate::ssh;
 /// A header follows the stream's opening at once; a slow link may take a few round trips.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the last bytes of a session may take to arrive before the stream is forgotten.
-const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Sessions served at once: at about 200 KiB each, what a device with 32 MB of RAM can spare.
 const MAX_SESSIONS: usize = 32;
 
@@ -43,6 +43,8 @@ pub(super) struct Resumable {
     pub(super) opening: Opening,
     /// How long it is kept without its client.
     pub(super) grace: Duration,
+    /// The request as it came, for another process.
+    pub(super) request: Vec<u8>,
 }
 
 /// What a dial's first frame says.
@@ -94,6 +96,21 @@ async fn receive(mut stream: Stream, news: Outlet) {
     }
 }
 
+/// A dial that another process has taken in.
+pub(super) fn handed_over(body: &[u8], stream: Stream) -> anyhow::Result<Request> {
+    let Understood {
+        dial,
+        time_s,
+        resumable,
+    } = understand(body)?.map_err(|refused| anyhow::Error::msg(refused.text))?;
+    Ok(Request {
+        dial,
+        time_s,
+        resumable,
+        stream,
+    })
+}
+
 /// A request that is of a newer version, or that its user got wrong, is refused; one that the
 /// cluster got wrong ends the link.
 fn understand(body: &[u8]) -> Result<Result<Understood, Refused>, Fault> {
@@ -103,7 +120,7 @@ fn understand(body: &[u8]) -> Result<Result<Understood, Refused>, Fault> {
             time_s: header.time_s,
             resumable: None,
         })),
-        Ok(LinkRequest::Resumable(asked)) => Ok(resumable(&asked)),
+        Ok(LinkRequest::Resumable(asked)) => Ok(resumable(&asked, body)),
         Err(protocol::error::DecodeError::UnknownVariant) => Ok(Err(Refused {
             reason: DialRefusal::Internal,
             text: "This node's agent is too old for that; update it.".to_owned(),
@@ -115,7 +132,7 @@ fn understand(body: &[u8]) -> Result<Result<Understood, Refused>, Fault> {
     }
 }
 
-fn resumable(asked: &ResumableDial<'_>) -> Result<Understood, Refused> {
+fn resumable(asked: &ResumableDial<'_>, request: &[u8]) -> Result<Understood, Refused> {
     let opening = Opening::decode(&asked.opening).map_err(|error| Refused {
         reason: DialRefusal::Internal,
         text: format!("The client's request cannot be read: {error}."),
@@ -126,6 +143,7 @@ fn resumable(asked: &ResumableDial<'_>) -> Result<Understood, Refused> {
         resumable: Some(Resumable {
             opening,
             grace: Duration::from_secs(asked.grace_s.into()),
+            request: request.to_vec(),
         }),
     })
 }

@@ -40,8 +40,19 @@ impl Runner {
             }
             Input::Network(network) => self.network(network, self.monotonic.now()),
             Input::Query(query) => query.answer(&self.status()),
-            // The loop ends for it before it gets here.
-            Input::Stop => {}
+            Input::Restart(asked) => self.restart(asked),
+            Input::KeptElsewhere { keeper, id } => {
+                self.sessions.keepers.over(keeper, id);
+                self.sessions.kept.is_over(id);
+            }
+            Input::KeeperGone { keeper } => {
+                for id in self.sessions.keepers.gone(keeper) {
+                    self.sessions.kept.is_over(id);
+                }
+            }
+            Input::ChildEnded => self.sessions.keepers.reap(),
+            // The loop does these itself.
+            Input::Ready { .. } | Input::Stop => {}
         }
         self.act(self.monotonic.now());
         self.tell_ended();
@@ -143,6 +154,7 @@ impl Runner {
     fn shut_out(&mut self, reason: Refusal) {
         if matches!(reason, Refusal::Locked | Refusal::Removed) {
             self.sessions.kept.end_all(Reason::Locked);
+            self.sessions.keepers.stop(0);
         }
     }
 
@@ -169,9 +181,7 @@ impl Runner {
             (Which::Held, ToAgent::Renewed(sent)) => self.renewed(HostCertificates::from(sent)),
             (Which::Held, ToAgent::TrustChanged(sent)) => self.trust_changed(Trusted::from(sent)),
             (Which::Held, ToAgent::EndSession { session_id }) => {
-                self.sessions
-                    .kept
-                    .end(StreamId(*session_id), Reason::Locked);
+                self.sessions.end(StreamId(*session_id), Reason::Locked);
                 Ok(())
             }
             (Which::Held, ToAgent::Refused { .. }) => {

@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
+use nix::unistd::Pid;
 use protocol::message::control::Refusal;
 use protocol::resume::StreamId;
 
 use super::dial::Request;
+use super::restart::Asked;
 use super::transport::{Fault, Stream, Transport};
 use crate::labels::Labels;
 use crate::network::Network;
@@ -39,6 +41,19 @@ pub(crate) enum Input {
     Network(Network),
     /// Somebody asks for the status.
     Query(Query),
+    /// Somebody asks for a restart.
+    Restart(Option<Asked>),
+    /// The agent can restart, or the reason why it cannot.
+    Ready {
+        ready: Result<(), String>,
+        asked: Option<Asked>,
+    },
+    /// A stream that an older process keeps is over.
+    KeptElsewhere { keeper: Pid, id: StreamId },
+    /// An older process has ended.
+    KeeperGone { keeper: Pid },
+    /// Some child of this process has ended.
+    ChildEnded,
     /// The system asks the agent to end.
     Stop,
 }

@@ -101,7 +101,7 @@ impl KeptStreams {
             let reason = refused.unwrap_or(Reason::Gone);
             // The agent before this one may have died with it, and told nobody.
             if reason == Reason::Gone && !self.streams.iter().any(|kept| kept.id == attach.id) {
-                self.to_tell(attach.id);
+                self.is_over(attach.id);
             }
             return Err((carrier, reason));
         };
@@ -123,7 +123,7 @@ impl KeptStreams {
     /// A stream has ended, and gives back what was set aside for it.
     pub(super) fn ended(&mut self, id: StreamId) {
         self.table.remove(id);
-        self.to_tell(id);
+        self.is_over(id);
         let over = self.streams.iter().filter(|kept| kept.is_over()).count();
         if over > MAX_STREAMS
             && let Some(oldest) = self.streams.iter().position(Kept::is_over)
@@ -167,12 +167,24 @@ impl KeptStreams {
         self.untold.extend(going_on.map(|kept| kept.id));
     }
 
-    fn to_tell(&mut self, id: StreamId) {
+    /// A stream of another process is over.
+    pub(super) fn is_over(&mut self, id: StreamId) {
         self.untold.push_back(id);
         // Only so many are remembered.
         if self.untold.len() > MAX_STREAMS {
             self.untold.pop_front();
         }
+    }
+
+    /// Those that go on.
+    pub(super) fn ids(&self) -> impl Iterator<Item = StreamId> {
+        let live = self.streams.iter().filter(|kept| !kept.is_over());
+        live.map(|kept| kept.id)
+    }
+
+    /// Whether nobody can ask for any.
+    pub(super) fn is_empty(&self) -> bool {
+        self.streams.is_empty()
     }
 
     /// What the cluster is to be told: these are over.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use protocol::message::dial::{DialRefusal, DialReply};
 use protocol::resume::frame::{Attach, Open, Opening};
-use protocol::resume::{Limits, Reason};
+use protocol::resume::{Limits, Reason, StreamId};
 use resumable::Carrier;
 use resumable::agent::Accepted;
 use tokio::sync::{mpsc, watch};
@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use super::dial::{self, Refused, Request, Resumable};
 use super::frame;
 use super::input::Input;
+use super::keepers::Keepers;
 use super::kept::{self, KeptStreams, Visitor};
 use super::transport::{Duplex, Stream};
 use crate::ssh;
@@ -24,10 +25,15 @@ pub(super) struct Sessions {
     counts: Vec<(Option<u32>, usize)>,
     /// Streams that outlive connections.
     pub(super) kept: KeptStreams,
+    /// Those of before a restart, in processes of their own.
+    pub(super) keepers: Keepers,
     only_login: Option<String>,
     /// Missing only if what the cluster gave cannot be used for SSH.
     host: Option<Arc<ssh::Host>>,
-    shutdown: watch::Sender<bool>,
+    /// Ends those that are bound to a connection.
+    end_bound: watch::Sender<bool>,
+    /// Ends the others.
+    end_kept: watch::Sender<bool>,
     inputs: mpsc::Sender<Input>,
 }
 
@@ -36,19 +42,40 @@ impl Sessions {
         inputs: mpsc::Sender<Input>,
         only_login: Option<String>,
         limits: Limits,
+        mut keepers: Keepers,
     ) -> Self {
+        keepers.listen(&inputs);
         Self {
             counts: Vec::new(),
             kept: KeptStreams::new(limits),
+            keepers,
             only_login,
             host: None,
-            shutdown: watch::Sender::new(false),
+            end_bound: watch::Sender::new(false),
+            end_kept: watch::Sender::new(false),
             inputs,
         }
     }
 
+    /// All of them.
     pub(super) fn count(&self) -> usize {
+        self.here() + self.keepers.count()
+    }
+
+    /// How many this process serves.
+    pub(super) fn here(&self) -> usize {
         self.counts.iter().map(|(_, count)| count).sum()
+    }
+
+    /// How many end with a connection.
+    pub(super) fn bound(&self) -> usize {
+        let bound = self.counts.iter().filter(|(number, _)| number.is_some());
+        bound.map(|(_, count)| count).sum()
+    }
+
+    /// How many go on without one.
+    pub(super) fn outliving(&self) -> usize {
+        self.count() - self.bound()
     }
 
     /// How many a connection carries.
@@ -80,10 +107,18 @@ impl Sessions {
             Some(Resumable {
                 opening: Opening::Open(open),
                 grace,
+                ..
             }) => match self.decide(&dial) {
                 Ok(host) => self.keep(host, dial, stream, (&open, grace), now),
                 Err(refused) => turn_down(stream, refused),
             },
+            Some(Resumable {
+                opening: Opening::Attach(attach),
+                request,
+                ..
+            }) if self.keepers.know(attach.id) => {
+                self.keepers.attach(attach.id, &request, stream);
+            }
             Some(Resumable {
                 opening: Opening::Attach(attach),
                 ..
@@ -108,7 +143,7 @@ impl Sessions {
         now: Duration,
     ) {
         let ending = self.started(Some(connection));
-        let shutdown = self.shutdown.subscribe();
+        let shutdown = self.end_bound.subscribe();
         crate::spawn(async move {
             if let Err(error) = dial::serve(host, (dial, stream), now, shutdown).await {
                 log::debug!("a session ended: {error:#}");
@@ -139,7 +174,7 @@ impl Sessions {
         let looked_after = kept::look_after(open.id, handle, driver, self.inputs.clone());
         crate::spawn(looked_after);
         let ending = self.started(None);
-        let shutdown = self.shutdown.subscribe();
+        let shutdown = self.end_kept.subscribe();
         crate::spawn(async move {
             let stream: Box<dyn Duplex> = Box::new(stream);
             if let Err(error) = ssh::serve(host, stream, dial, now, shutdown).await {
@@ -188,10 +223,40 @@ impl Sessions {
         self.counts.retain(|(_, count)| *count > 0);
     }
 
+    /// Ends a stream, wherever it is kept.
+    pub(super) fn end(&self, id: StreamId, reason: Reason) {
+        self.kept.end(id, reason);
+        self.keepers.end(id, reason);
+    }
+
+    /// Asks those to end that are bound to a connection.
+    pub(super) fn end_bound(&self) {
+        self.end_bound.send_replace(true);
+    }
+
     /// Asks all sessions to end.
     pub(super) fn shut_down(&self) {
+        self.keepers.stop(0);
         self.kept.end_lost(Reason::Stopping);
-        self.shutdown.send_replace(true);
+        self.end_bound();
+        self.end_kept.send_replace(true);
+    }
+
+    /// This process ends, and all that outlive links with it.
+    pub(super) fn all_over(&mut self) {
+        self.kept.all_over();
+        for id in self.keepers.live() {
+            self.kept.is_over(id);
+        }
+    }
+
+    /// Turns a dial down that comes while the agent goes.
+    pub(super) fn turn_away(request: Request) {
+        let refused = Refused {
+            reason: DialRefusal::Busy,
+            text: "This node's agent restarts; try again.".to_owned(),
+        };
+        turn_down(request.stream, refused);
     }
 }
 

@@ -1,12 +1,9 @@
 //! The processes of a program, for the signals that its user sends.
 
-use std::io;
-use std::process::ExitStatus;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use tokio::process::Child;
 
 use crate::sys;
 
@@ -20,10 +17,9 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) fn new(child: &Child, uid: u32) -> Self {
-        let leader = child.id().and_then(|id| i32::try_from(id).ok());
+    pub(super) fn new(leader: Pid, uid: u32) -> Self {
         Self {
-            leader: AtomicI32::new(leader.unwrap_or(0)),
+            leader: AtomicI32::new(leader.as_raw()),
             uid,
         }
     }
@@ -40,51 +36,51 @@ impl Group {
         (leader > 0).then(|| Pid::from_raw(leader))
     }
 
-    /// Waits for the end of the program, and with it of the group.
-    pub(super) async fn wait(&self, leader: &mut Child) -> io::Result<ExitStatus> {
-        let status = leader.wait().await;
+    /// The program is over, and with it the group.
+    pub(super) fn is_over(&self) {
         self.leader.store(0, Ordering::Relaxed);
-        status
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::ExitStatusExt;
-    use std::process::Stdio;
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    use std::process::{Child, Command, Stdio};
 
     use nix::libc;
     use nix::sys::signal::kill;
     use nix::unistd::getuid;
     use tokio::io::{AsyncBufReadExt, BufReader};
-    use tokio::process::Command;
+    use tokio::process::ChildStdout;
 
+    use super::super::program::{Program, Watch};
     use super::*;
 
-    fn started(script: &str) -> (Child, Group) {
+    fn started(script: &str) -> (Child, Program) {
         let mut command = Command::new("sh");
         command.args(["-c", script]).process_group(0);
+        let watch = Watch::new().unwrap();
         let child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let group = Group::new(&child, getuid().as_raw());
-        (child, group)
+        let leader = Pid::from_raw(child.id().cast_signed());
+        (child, watch.started(leader, getuid().as_raw()))
     }
 
     #[tokio::test]
     async fn a_signal_reaches_a_program() {
-        let (mut child, group) = started("exec sleep 1000");
-        assert!(group.signal(Signal::SIGTERM));
-        let status = group.wait(&mut child).await.unwrap();
-        assert_eq!(status.signal(), Some(libc::SIGTERM));
+        let (_child, mut program) = started("exec sleep 1000");
+        assert!(program.group().signal(Signal::SIGTERM));
+        assert_eq!(program.wait().await.signal(), Some(libc::SIGTERM));
     }
 
     #[tokio::test]
     async fn a_signal_reaches_nobody_once_the_program_is_over() {
-        let (mut child, group) = started("sleep 1000 & echo $!");
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (mut child, mut program) = started("sleep 1000 & echo $!");
+        let stdout = ChildStdout::from_std(child.stdout.take().unwrap()).unwrap();
+        let mut lines = BufReader::new(stdout).lines();
         let left = lines.next_line().await.unwrap().unwrap();
-        group.wait(&mut child).await.unwrap();
+        program.wait().await;
         // The group has this one left, so its number is nobody else's yet.
-        let reached = group.signal(Signal::SIGTERM);
+        let reached = program.group().signal(Signal::SIGTERM);
         kill(Pid::from_raw(left.parse().unwrap()), Signal::SIGKILL).unwrap();
         assert!(!reached);
     }

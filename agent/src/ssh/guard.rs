@@ -9,7 +9,7 @@
 //! is a stack. It goes with the last program.
 
 use std::ffi::OsStr;
-use std::io::{Read, Write};
+use std::io::{PipeWriter, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,8 +29,15 @@ const PROGRAM: &str = "/proc/self/exe";
 /// How often the guard looks whether programs have ended.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The guard's pipe, and how many programs it knows.
-static GUARD: Mutex<Option<(std::io::PipeWriter, usize)>> = Mutex::new(None);
+static GUARD: Mutex<Option<Guard>> = Mutex::new(None);
+
+/// A guard that runs.
+struct Guard {
+    pipe: PipeWriter,
+    process: Option<i32>,
+    /// How many programs it knows.
+    programs: usize,
+}
 
 /// A program that the guard knows, until this is dropped. The program leads a group of its own.
 pub(super) struct Guarded(Pid);
@@ -46,14 +53,14 @@ impl Guarded {
         let mut guard = lock();
         if guard.is_none() {
             match start() {
-                Ok(pipe) => *guard = Some((pipe, 0)),
+                Ok(started) => *guard = Some(started),
                 // The program runs without.
                 Err(error) => log::warn!("programs would outlive this agent's crash: {error}"),
             }
         }
-        if let Some((pipe, programs)) = &mut *guard {
-            *programs += 1;
-            tell(pipe, STARTED, program);
+        if let Some(guard) = &mut *guard {
+            guard.programs += 1;
+            guard.tell(STARTED, program);
         }
         Self(program)
     }
@@ -62,40 +69,53 @@ impl Guarded {
 impl Drop for Guarded {
     fn drop(&mut self) {
         let mut guard = lock();
-        if let Some((pipe, programs)) = &mut *guard {
-            *programs = programs.saturating_sub(1);
-            tell(pipe, ENDED, self.0);
-            if *programs == 0 {
+        if let Some(known) = &mut *guard {
+            known.programs = known.programs.saturating_sub(1);
+            known.tell(ENDED, self.0);
+            if known.programs == 0 {
                 *guard = None;
             }
         }
     }
 }
 
-fn lock() -> MutexGuard<'static, Option<(std::io::PipeWriter, usize)>> {
-    GUARD.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn tell(mut pipe: &std::io::PipeWriter, what: u8, program: Pid) {
-    let [a, b, c, d] = program.as_raw().to_ne_bytes();
-    // A guard that is gone or stopped is no reason to turn anybody away.
-    if let Err(error) = pipe.write_all(&[what, a, b, c, d]) {
-        log::debug!("the guard of programs does not listen: {error}");
+impl Guard {
+    fn tell(&mut self, what: u8, program: Pid) {
+        let [a, b, c, d] = program.as_raw().to_ne_bytes();
+        // A guard that is gone or stopped is no reason to turn anybody away.
+        if let Err(error) = self.pipe.write_all(&[what, a, b, c, d]) {
+            log::debug!("the guard of programs does not listen: {error}");
+        }
     }
 }
 
-fn start() -> std::io::Result<std::io::PipeWriter> {
-    let (reader, writer) = std::io::pipe()?;
-    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+/// The guard's process, if there is one.
+pub(crate) fn process() -> Option<i32> {
+    lock().as_ref()?.process
+}
+
+fn lock() -> MutexGuard<'static, Option<Guard>> {
+    GUARD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn start() -> std::io::Result<Guard> {
+    let (reader, pipe) = std::io::pipe()?;
+    fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    let mut process = None;
     // A test's program would run its tests.
     if cfg!(not(test)) {
         let mut command = Command::new(PROGRAM);
         command.arg0(NAME).env_clear();
         command.stdin(reader).stdout(Stdio::null());
         // The runtime reaps it when it ends.
-        drop(tokio::process::Command::from(command).spawn()?);
+        let guard = tokio::process::Command::from(command).spawn()?;
+        process = guard.id().and_then(|id| i32::try_from(id).ok());
     }
-    Ok(writer)
+    Ok(Guard {
+        pipe,
+        process,
+        programs: 0,
+    })
 }
 
 /// Whether the program runs as a guard.

@@ -4,17 +4,18 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Stdio;
-use std::sync::Arc;
+use std::process::{Child, Command, Stdio};
 
 use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
+use nix::unistd::Pid;
 use tokio::io::unix::AsyncFd;
-use tokio::process::{Child, Command};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
 use super::Dial;
 use super::environment::{Wished, complete};
-use super::group::Group;
+use super::program::{Program, Watch};
 use super::terminal::{Wanted, apply};
 use crate::sys::{self, Account};
 
@@ -30,11 +31,18 @@ pub(super) enum What<'a> {
 /// A started program.
 pub(super) struct Job {
     /// The process; it leads a session and a group of its own.
-    pub(super) child: Child,
-    /// That group.
-    pub(super) group: Arc<Group>,
+    pub(super) program: Program,
     /// Its terminal, if it has one; else pipes.
     pub(super) terminal: Option<AsyncFd<OwnedFd>>,
+    pub(super) pipes: Pipes,
+}
+
+/// What a program without a terminal reads and writes.
+#[derive(Default)]
+pub(super) struct Pipes {
+    pub(super) stdin: Option<ChildStdin>,
+    pub(super) stdout: Option<ChildStdout>,
+    pub(super) stderr: Option<ChildStderr>,
 }
 
 /// Starts a program.
@@ -69,12 +77,27 @@ pub(super) fn start(
         }
     };
     sys::become_user(&mut command, account, terminal.is_some());
-    let child = command.spawn()?;
+    let watch = Watch::new()?;
+    let mut child = command.spawn()?;
+    let pipes = Pipes::of(&mut child).inspect_err(|_| {
+        // It ends at once.
+        let _ = child.kill().and_then(|()| child.wait());
+    })?;
     Ok(Job {
-        group: Arc::new(Group::new(&child, account.uid)),
-        child,
+        program: watch.started(Pid::from_raw(child.id().cast_signed()), account.uid),
         terminal,
+        pipes,
     })
+}
+
+impl Pipes {
+    fn of(child: &mut Child) -> io::Result<Self> {
+        Ok(Self {
+            stdin: child.stdin.take().map(ChildStdin::from_std).transpose()?,
+            stdout: child.stdout.take().map(ChildStdout::from_std).transpose()?,
+            stderr: child.stderr.take().map(ChildStderr::from_std).transpose()?,
+        })
+    }
 }
 
 fn on_terminal(

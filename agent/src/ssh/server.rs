@@ -18,7 +18,6 @@ use tokio::time::Instant;
 use super::authorize::Door;
 use super::environment::Wished;
 use super::group::Group;
-use super::guard::Guarded;
 use super::input::Input;
 use super::jobs::{What, start};
 use super::session::{Output, Session};
@@ -153,14 +152,13 @@ impl Server {
                 return Ok(connection.close(id)?);
             }
         };
-        open.group = Some(Arc::clone(&job.group));
+        open.group = Some(job.program.group());
         open.terminal = job
             .terminal
             .as_ref()
             .and_then(|t| t.as_fd().try_clone_to_owned().ok());
         connection.channel_success(id)?;
         let session = Session {
-            _guarded: job.group.leader().map(Guarded::new),
             job,
             output: Output {
                 channel,

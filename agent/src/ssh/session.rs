@@ -10,17 +10,15 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use russh::server::{Handle, Msg};
 use russh::{ChannelWriteHalf, Sig};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStdin};
+use tokio::process::ChildStdin;
 use tokio::sync::watch;
 
-use super::guard::Guarded;
 use super::input::Input;
-use super::jobs::Job;
+use super::jobs::{Job, Pipes};
 use super::server::Progress;
 
 /// Bytes read from a program at once: one packet.
@@ -33,7 +31,6 @@ pub(super) const HANG_UP: Duration = Duration::from_secs(5);
 /// A program and its channel.
 pub(super) struct Session {
     pub(super) job: Job,
-    pub(super) _guarded: Option<Guarded>,
     pub(super) output: Output,
     pub(super) handle: Handle,
     pub(super) input: Arc<Input>,
@@ -52,7 +49,7 @@ impl Session {
     pub(super) async fn run(mut self) {
         let mut open = self.open.clone();
         let ended = tokio::select! {
-            status = self.pump() => status.ok(),
+            status = self.pump() => Some(status),
             // Nothing is ever sent: this resolves when the sender is dropped.
             _ = open.changed() => None,
         };
@@ -63,21 +60,19 @@ impl Session {
         }
     }
 
-    async fn pump(&mut self) -> io::Result<ExitStatus> {
+    async fn pump(&mut self) -> ExitStatus {
         match self.job.terminal.take() {
             Some(master) => self.pump_terminal(master).await,
             None => self.pump_pipes().await,
         }
     }
 
-    async fn pump_pipes(&mut self) -> io::Result<ExitStatus> {
-        let Child {
+    async fn pump_pipes(&mut self) -> ExitStatus {
+        let Pipes {
             stdin,
             stdout,
             stderr,
-            ..
-        } = &mut self.job.child;
-        let (stdin, stdout, stderr) = (stdin.take(), stdout.take(), stderr.take());
+        } = std::mem::take(&mut self.job.pipes);
         // As sshd: the session lasts until both pipes are closed, also by grandchildren.
         let output = async {
             tokio::join!(
@@ -89,16 +84,16 @@ impl Session {
             () = output => {}
             () = feed_pipe(&self.input, stdin) => {}
         }
-        self.job.group.wait(&mut self.job.child).await
+        self.job.program.wait().await
     }
 
-    async fn pump_terminal(&mut self, master: AsyncFd<OwnedFd>) -> io::Result<ExitStatus> {
-        let Job { child, group, .. } = &mut self.job;
+    async fn pump_terminal(&mut self, master: AsyncFd<OwnedFd>) -> ExitStatus {
+        let program = &mut self.job.program;
         tokio::select! {
-            () = self.output.copy_terminal(&master, group.wait(child)) => {}
+            () = self.output.copy_terminal(&master, program.wait()) => {}
             () = feed_terminal(&self.input, &master) => {}
         }
-        group.wait(child).await
+        program.wait().await
     }
 
     /// Says how the program ended. If the client is gone meanwhile, there is nobody to tell.
@@ -225,17 +220,15 @@ fn read(fd: &OwnedFd, buffer: &mut BytesMut) -> io::Result<usize> {
 /// The client has gone: tells the program, and ends it if it does not listen.
 async fn hang_up(job: &mut Job) {
     job.terminal = None;
-    if let Some(pid) = job.child.id().and_then(|id| i32::try_from(id).ok()) {
-        // A group that is gone already needs no signal; a stopped one must wake up to hear it.
-        killpg(Pid::from_raw(pid), Signal::SIGHUP).ok();
-        killpg(Pid::from_raw(pid), Signal::SIGCONT).ok();
+    let program = &mut job.program;
+    // A group that is gone already needs no signal; a stopped one must wake up to hear it.
+    if let Some(group) = program.runs() {
+        killpg(group, Signal::SIGHUP).ok();
+        killpg(group, Signal::SIGCONT).ok();
     }
-    if tokio::time::timeout(HANG_UP, job.child.wait())
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(HANG_UP, program.wait()).await.is_err() {
         log::info!("a program ignored its hang-up and is killed");
-        job.child.kill().await.ok();
+        program.kill().await;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::encoding::Value;
-use super::{Format, LastLoss, LinkStatus, NodeStatus, Status};
+use super::{Format, KeeperStatus, LastLoss, LinkStatus, NodeStatus, Status};
 use crate::clock::{Span, Utc};
 use crate::network::Network;
 
@@ -63,6 +63,7 @@ fn text(status: &Status) -> String {
     if status.uptime.is_some() {
         lines.push(("sessions", status.sessions.to_string()));
     }
+    lines.extend(status.keepers.iter().map(|keeper| ("kept", kept(keeper))));
     if let Some(login) = &status.only_login {
         lines.push((
             "logins",
@@ -86,6 +87,18 @@ fn agent(status: &Status) -> String {
         Some(uptime) => format!("{}, running for {}", status.version, Span(uptime)),
         None => format!("{}, not running", status.version),
     }
+}
+
+fn kept(keeper: &KeeperStatus) -> String {
+    let KeeperStatus {
+        pid,
+        version,
+        sessions,
+        memory,
+    } = keeper;
+    let memory = memory.map(|bytes| format!(", {} kB of memory", bytes.div_ceil(1000)));
+    let memory = memory.unwrap_or_default();
+    format!("{sessions} of them by process {pid} of before a restart ({version}{memory})")
 }
 
 fn certificate(node: &NodeStatus) -> String {
@@ -157,9 +170,10 @@ fn value(status: &Status) -> Value {
             "last_loss",
             Value::maybe(status.last_loss.as_ref(), loss_value),
         ),
+        ("sessions", number(status.sessions)),
         (
-            "sessions",
-            Value::Number(u64::try_from(status.sessions).unwrap_or(u64::MAX)),
+            "keepers",
+            Value::List(status.keepers.iter().map(keeper_value).collect()),
         ),
         (
             "only_login",
@@ -169,6 +183,19 @@ fn value(status: &Status) -> Value {
             "problems",
             Value::List(status.problems.iter().map(Value::text).collect()),
         ),
+    ])
+}
+
+fn number(count: usize) -> Value {
+    Value::Number(u64::try_from(count).unwrap_or(u64::MAX))
+}
+
+fn keeper_value(keeper: &KeeperStatus) -> Value {
+    Value::Map(vec![
+        ("pid", Value::Number(keeper.pid.unsigned_abs().into())),
+        ("version", Value::text(&keeper.version)),
+        ("sessions", number(keeper.sessions)),
+        ("memory", Value::maybe(keeper.memory, Value::Number)),
     ])
 }
 
@@ -286,6 +313,12 @@ mod tests {
                 time: now,
             }),
             sessions: 2,
+            keepers: vec![KeeperStatus {
+                pid: 77,
+                version: "0.0.9".into(),
+                sessions: 1,
+                memory: Some(4_100_200),
+            }],
             only_login: Some("ann".into()),
             problems: vec!["cannot write".into()],
         }
@@ -308,6 +341,7 @@ network:     wwan0 (cellular), via 10.0.0.1
 spent:       99 kB since the start, idle 82 kB a day
 last loss:   the \"cluster\" is busy, at 2023-11-14T22:15:00Z
 sessions:    2
+kept:        1 of them by process 77 of before a restart (0.0.9, 4101 kB of memory)
 logins:      only ann, since the agent does not run as root
 problem:     cannot write
 "
@@ -331,7 +365,8 @@ problem:     cannot write
                 r#""id":"992aefcf4fd995d8","interface":"wwan0","local":"10.0.0.7","#,
                 r#""gateway":"10.0.0.1","gateway_hardware":null},"bytes_spent":98765,"#,
                 r#""idle_bytes_a_day":81001,"last_loss":{"reason":"the \"cluster\" is busy","#,
-                r#""time":"2023-11-14T22:15:00Z"},"sessions":2,"only_login":"ann","#,
+                r#""time":"2023-11-14T22:15:00Z"},"sessions":2,"keepers":[{"pid":77,"#,
+                r#""version":"0.0.9","sessions":1,"memory":4100200}],"only_login":"ann","#,
                 r#""problems":["cannot write"]}"#,
                 "\n"
             )

@@ -1,4 +1,5 @@
-//! The socket: one line with a format comes in, the status goes out, the connection ends.
+//! The socket: one line comes in, with a format, and the status goes out, or the word `restart`, and
+//! `ok` or `no` goes out with a sentence; then the connection ends.
 //!
 //! Only the agent's own user can open it. Callers are served one after the other, each with a
 //! deadline, so that they cost a bounded amount of everything.
@@ -16,11 +17,16 @@ use tokio::time::timeout;
 
 use super::{Format, Query};
 use crate::link::input::Input;
+use crate::link::restart::Asked;
 
 /// Caller and agent are on the same machine; only a stopped process is slower.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// The longest request is `text` and a line end.
+/// The longest request is `restart` and a line end.
 const MAX_REQUEST: usize = 16;
+/// A new program may take its time to say that it would start.
+const RESTART_DEADLINE: Duration = Duration::from_secs(45);
+/// What asks for a restart.
+const RESTART: &str = "restart";
 /// A status has a handful of short lines.
 const MAX_REPLY: u64 = 64 * 1024;
 
@@ -42,8 +48,8 @@ pub(crate) async fn serve(listener: UnixListener, inputs: mpsc::Sender<Input>) {
     loop {
         match listener.accept().await {
             Ok((caller, _)) => {
-                if !matches!(timeout(DEADLINE, answer(caller, &inputs)).await, Ok(Ok(()))) {
-                    log::debug!("a status request was dropped");
+                if let Err(error) = answer(caller, &inputs).await {
+                    log::debug!("a status request was dropped: {error}");
                 }
             }
             Err(error) => {
@@ -55,20 +61,46 @@ pub(crate) async fn serve(listener: UnixListener, inputs: mpsc::Sender<Input>) {
     }
 }
 
-async fn answer(mut caller: UnixStream, inputs: &mpsc::Sender<Input>) -> io::Result<()> {
-    let format = request(&mut caller).await?;
-    let (reply, status) = oneshot::channel();
-    let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-    inputs
-        .send(Input::Query(Query { format, reply }))
-        .await
-        .map_err(|_| gone(()))?;
-    let status = status.await.map_err(|_| gone(()))?;
-    caller.write_all(status.as_bytes()).await?;
-    caller.shutdown().await
+/// What a caller wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Request {
+    Status(Format),
+    Restart,
 }
 
-async fn request(caller: &mut UnixStream) -> io::Result<Format> {
+async fn answer(mut caller: UnixStream, inputs: &mpsc::Sender<Input>) -> io::Result<()> {
+    let mut writing = None;
+    let (limit, answer) = match timeout(DEADLINE, request(&mut caller)).await?? {
+        Request::Status(format) => {
+            let (reply, status) = oneshot::channel();
+            send(inputs, Input::Query(Query { format, reply })).await?;
+            (DEADLINE, status)
+        }
+        Request::Restart => {
+            let (asked, answer, writes) = Asked::new();
+            writing = Some(writes);
+            send(inputs, Input::Restart(Some(asked))).await?;
+            (RESTART_DEADLINE, answer)
+        }
+    };
+    let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+    let answer = timeout(limit, answer).await?.map_err(gone)?;
+    let written = timeout(DEADLINE, async {
+        caller.write_all(answer.as_bytes()).await?;
+        caller.shutdown().await
+    });
+    let written = written.await?;
+    // An agent that goes may go now.
+    drop(writing);
+    written
+}
+
+async fn send(inputs: &mpsc::Sender<Input>, input: Input) -> io::Result<()> {
+    let sent = inputs.send(input).await;
+    sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
+}
+
+async fn request(caller: &mut UnixStream) -> io::Result<Request> {
     let mut line = Vec::new();
     while line.last() != Some(&b'\n') {
         if line.len() == MAX_REQUEST {
@@ -76,28 +108,41 @@ async fn request(caller: &mut UnixStream) -> io::Result<Format> {
         }
         line.push(caller.read_u8().await?);
     }
-    std::str::from_utf8(&line)
-        .ok()
-        .and_then(|line| line.trim_end().parse().ok())
-        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    let line = std::str::from_utf8(&line).unwrap_or_default().trim_end();
+    match line {
+        RESTART => Ok(Request::Restart),
+        format => match format.parse() {
+            Ok(format) => Ok(Request::Status(format)),
+            Err(_) => Err(io::ErrorKind::InvalidData.into()),
+        },
+    }
 }
 
-/// Asks the agent behind a socket. An error of the kinds `NotFound` and `ConnectionRefused` means
-/// that there is none.
-pub(super) fn ask(path: &Path, format: Format) -> io::Result<String> {
+/// Asks the agent behind a socket for its status. An error of the kinds `NotFound` and
+/// `ConnectionRefused` means that there is none.
+pub(crate) fn ask(path: &Path, format: Format) -> io::Result<String> {
+    asked(path, format.name(), DEADLINE * 2)
+}
+
+/// Asks the agent behind a socket to restart; errors are as those of [`ask`].
+pub(crate) fn ask_to_restart(path: &Path) -> io::Result<String> {
+    asked(path, RESTART, RESTART_DEADLINE)
+}
+
+fn asked(path: &Path, what: &str, limit: Duration) -> io::Result<String> {
     let mut agent = Caller::connect(path)?;
-    agent.set_read_timeout(Some(DEADLINE * 2))?;
-    agent.set_write_timeout(Some(DEADLINE * 2))?;
-    agent.write_all(format!("{}\n", format.name()).as_bytes())?;
-    let mut status = String::new();
-    agent.take(MAX_REPLY).read_to_string(&mut status)?;
-    if status.is_empty() {
+    agent.set_read_timeout(Some(limit))?;
+    agent.set_write_timeout(Some(limit))?;
+    agent.write_all(format!("{what}\n").as_bytes())?;
+    let mut answer = String::new();
+    agent.take(MAX_REPLY).read_to_string(&mut answer)?;
+    if answer.is_empty() {
         return Err(io::Error::new(
             io::ErrorKind::UnexpectedEof,
             "the agent gave no answer",
         ));
     }
-    Ok(status)
+    Ok(answer)
 }
 
 #[cfg(test)]
@@ -108,8 +153,10 @@ mod tests {
 
     async fn agent(mut inputs: mpsc::Receiver<Input>) {
         while let Some(input) = inputs.recv().await {
-            if let Input::Query(query) = input {
-                query.answer(&Status::of_stopped());
+            match input {
+                Input::Query(query) => query.answer(&Status::of_stopped()),
+                Input::Restart(asked) => asked.unwrap().answer("no reason\n".into()).await,
+                _ => {}
             }
         }
     }
@@ -137,6 +184,7 @@ mod tests {
             .unwrap();
         assert!(json.unwrap().starts_with('{'));
         assert!(asked(&path, b"text\n").await.starts_with("agent:"));
+        assert_eq!(asked(&path, b"restart\n").await, "no reason\n");
         for wrong in [&b"xml\n"[..], b"text-and-much-more-than-fits\n", b"\xff\n"] {
             assert_eq!(asked(&path, wrong).await, "");
         }

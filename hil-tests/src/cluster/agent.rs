@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
 use nix::unistd::User;
 
 use super::clock::Clock;
@@ -101,11 +102,30 @@ impl Agent {
         let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
         chown(&self.dir, Some(uid), Some(gid))?;
         // Wherever it was built, that user may not look.
-        let program = self.dir.join("tether-agent");
-        std::fs::copy(&self.program, &program)?;
-        self.program = program;
+        self.install()?;
         self.user = Some(user);
         Ok(())
+    }
+
+    /// Gives it a program of its own, in place of the one that it has there, as an update would.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn install(&mut self) -> Result<PathBuf> {
+        let program = self.dir.join("tether-agent");
+        let newer = self.dir.join("tether-agent.new");
+        std::fs::copy(&self.program, &newer)?;
+        std::fs::rename(&newer, &program)?;
+        self.program.clone_from(&program);
+        Ok(program)
+    }
+
+    /// Sends its process a signal.
+    ///
+    /// # Errors
+    /// If it is not running.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.daemon.as_ref().context("not running")?.signal(signal)
     }
 
     /// Sets its clock, in seconds since the Unix epoch, from the next start on.

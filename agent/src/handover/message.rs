@@ -1,0 +1,186 @@
+//! What agent and keeper say to each other. Each message is one packet; the enums only grow, since
+//! the two may be of different releases.
+
+use protocol::message::Blob;
+use protocol::message::frame::{HEADER, MAX_FRAME};
+use protocol::message::{Message, Text, decode, encode};
+use protocol::resume::{MAX_STREAMS, Reason, StreamId};
+use serde::{Deserialize, Serialize};
+
+/// The largest packet.
+pub(crate) const MAX_PACKET: usize = MAX_FRAME;
+/// Programs that a keeper can name: those of 32 sessions with 16 channels each, and its guard.
+const MAX_PROGRAMS: usize = 32 * 16 + 1;
+
+/// From the agent.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ToKeeper<'a> {
+    /// Asks for [`FromKeeper::State`].
+    Hello,
+    /// A client comes back; with the packet comes the stream. The cluster's request, as it came.
+    Attach(#[serde(borrow)] Blob<'a, MAX_FRAME>),
+    /// A stream is to end.
+    End { id: [u8; 16], reason: u8 },
+    /// A program has ended, as wait(2) tells it.
+    Ended { program: i32, status: i32 },
+    /// All is to end.
+    Stop,
+}
+
+impl Message for ToKeeper<'_> {
+    const VARIANTS: u32 = 5;
+}
+
+/// From a keeper.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum FromKeeper<'a> {
+    /// All there is.
+    State(#[serde(borrow)] State<'a>),
+    /// A stream is over.
+    Over([u8; 16]),
+}
+
+impl Message for FromKeeper<'_> {
+    const VARIANTS: u32 = 2;
+}
+
+/// What a keeper keeps.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State<'a> {
+    pub(crate) pid: i32,
+    /// Its release.
+    #[serde(borrow)]
+    pub(crate) version: Text<'a, 32>,
+    #[serde(borrow)]
+    streams: Blob<'a, { MAX_STREAMS * 16 }>,
+    /// Children of the agent's process.
+    #[serde(borrow)]
+    programs: Blob<'a, { MAX_PROGRAMS * 4 }>,
+}
+
+/// The bytes of a [`State`], which borrows them.
+pub(crate) struct Listed {
+    streams: Vec<u8>,
+    programs: Vec<u8>,
+}
+
+impl Listed {
+    /// Those beyond the limits are left out.
+    pub(crate) fn new(
+        streams: impl Iterator<Item = StreamId>,
+        programs: impl Iterator<Item = i32>,
+    ) -> Self {
+        Self {
+            streams: streams.take(MAX_STREAMS).flat_map(|id| id.0).collect(),
+            programs: programs
+                .take(MAX_PROGRAMS)
+                .flat_map(i32::to_le_bytes)
+                .collect(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> State<'_> {
+        State {
+            pid: std::process::id().cast_signed(),
+            version: Text::cut(crate::VERSION),
+            streams: Blob::new(&self.streams).unwrap_or_default(),
+            programs: Blob::new(&self.programs).unwrap_or_default(),
+        }
+    }
+}
+
+impl State<'_> {
+    pub(crate) fn streams(&self) -> impl Iterator<Item = StreamId> {
+        let (ids, _) = self.streams.as_chunks::<16>();
+        ids.iter().map(|id| StreamId(*id))
+    }
+
+    pub(crate) fn programs(&self) -> impl Iterator<Item = i32> {
+        let (programs, _) = self.programs.as_chunks::<4>();
+        programs.iter().map(|bytes| i32::from_le_bytes(*bytes))
+    }
+}
+
+impl ToKeeper<'_> {
+    pub(crate) fn end(id: StreamId, reason: Reason) -> Self {
+        Self::End {
+            id: id.0,
+            reason: reason.code(),
+        }
+    }
+}
+
+/// Lays a message out as a packet; none if it does not fit.
+pub(crate) fn packet(message: &impl Serialize) -> Option<Vec<u8>> {
+    let mut buffer = vec![0; HEADER + MAX_PACKET];
+    let frame = encode(message, &mut buffer).ok()?;
+    Some(frame.get(HEADER..)?.to_vec())
+}
+
+/// Reads a packet. None if it cannot be read: the other end is of a newer release, or broken.
+pub(crate) fn read<'a, T: Message + Deserialize<'a>>(packet: &'a [u8]) -> Option<T> {
+    decode(packet).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(count: u8) -> impl Iterator<Item = StreamId> {
+        (0..count).map(|n| StreamId([n; 16]))
+    }
+
+    #[test]
+    fn messages_come_back_as_they_went() {
+        let request = [9; 2000];
+        for message in [
+            ToKeeper::Hello,
+            ToKeeper::Attach(Blob::new(&request).unwrap()),
+            ToKeeper::end(StreamId([3; 16]), Reason::Locked),
+            ToKeeper::Ended {
+                program: 77,
+                status: 0x100,
+            },
+            ToKeeper::Stop,
+        ] {
+            let packet = packet(&message).unwrap();
+            assert_eq!(read::<ToKeeper<'_>>(&packet), Some(message));
+        }
+        let packet = packet(&FromKeeper::Over([4; 16])).unwrap();
+        assert_eq!(read(&packet), Some(FromKeeper::Over([4; 16])));
+    }
+
+    #[test]
+    fn a_state_names_streams_and_programs_up_to_their_limits() {
+        let listed = Listed::new(ids(2), [5, 6, 7].into_iter());
+        let packet = packet(&FromKeeper::State(listed.state())).unwrap();
+        let Some(FromKeeper::State(state)) = read(&packet) else {
+            panic!("no state");
+        };
+        assert!(state.streams().eq(ids(2)));
+        assert!(state.programs().eq([5, 6, 7]));
+        assert_eq!(state.version.as_str(), crate::VERSION);
+        let many = Listed::new(ids(200), 1..10_000);
+        let packet = super::packet(&FromKeeper::State(many.state())).unwrap();
+        assert!(packet.len() <= MAX_PACKET);
+        let Some(FromKeeper::State(state)) = read(&packet) else {
+            panic!("no state");
+        };
+        assert_eq!(state.streams().count(), MAX_STREAMS);
+        assert_eq!(state.programs().count(), MAX_PROGRAMS);
+    }
+
+    #[test]
+    fn what_is_unknown_too_long_or_cut_off_is_not_read() {
+        let whole = packet(&ToKeeper::Attach(Blob::new(&[1; 100]).unwrap())).unwrap();
+        for cut in 0..whole.len() {
+            assert_eq!(read::<ToKeeper<'_>>(&whole[..cut]), None, "{cut}");
+        }
+        assert_eq!(read::<ToKeeper<'_>>(&[5]), None, "of a newer release");
+        assert_eq!(read::<ToKeeper<'_>>(&[0, 0]), None, "bytes behind it");
+        assert_eq!(
+            packet(&ToKeeper::Attach(Blob::new(&[0; MAX_FRAME]).unwrap())),
+            None
+        );
+    }
+}

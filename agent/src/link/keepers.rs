@@ -1,0 +1,381 @@
+//! Processes before this one that still keep sessions: see [`crate::handover`].
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::unistd::Pid;
+use protocol::message::Blob;
+use protocol::resume::{Reason, StreamId};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use super::dial::DELIVERY_TIMEOUT;
+use super::input::Input;
+use super::transport::Stream;
+use crate::handover::KEEPERS;
+use crate::handover::message::{FromKeeper, ToKeeper, read};
+use crate::handover::wire::Wire;
+use crate::status::KeeperStatus;
+use crate::sys::{self, Child};
+
+/// A keeper answers at once; one that does not is broken.
+const HELLO_LIMIT: Duration = Duration::from_secs(5);
+
+/// One of them.
+struct Keeper {
+    pid: Pid,
+    version: String,
+    wire: Arc<Wire>,
+    /// Those that it knows. Whoever missed that one has ended may still ask.
+    streams: Vec<(StreamId, Life)>,
+    /// Its programs, as far as they are children of this process, and itself.
+    children: Vec<Pid>,
+    listening: Option<AbortHandle>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Live,
+    Over,
+}
+
+/// See the [module](self). The oldest first.
+#[derive(Default)]
+pub(crate) struct Keepers(Vec<Keeper>);
+
+impl Keepers {
+    /// Asks those behind these sockets what they keep; forgets those that do not say.
+    pub(crate) async fn meet(sockets: Vec<OwnedFd>) -> Self {
+        let mut keepers = Self::default();
+        for socket in sockets {
+            match timeout(HELLO_LIMIT, Keeper::meet(socket)).await {
+                Ok(Some(keeper)) => keepers.0.push(keeper),
+                // Without its socket it ends.
+                Ok(None) | Err(_) => log::warn!("an older process that kept sessions is lost"),
+            }
+        }
+        keepers
+    }
+
+    /// Listens to them, and to the ends of their programs. Those that are too many are to end.
+    pub(super) fn listen(&mut self, inputs: &mpsc::Sender<Input>) {
+        for keeper in &mut self.0 {
+            let listening = listen(keeper.pid, Arc::clone(&keeper.wire), inputs.clone());
+            keeper.listening = Some(crate::spawn(listening).abort_handle());
+            let (pid, count) = (keeper.pid, keeper.live());
+            log::info!("{count} sessions go on in the process {pid}");
+        }
+        self.stop(KEEPERS);
+        if !self.0.is_empty() {
+            crate::spawn(watch_children(inputs.clone()));
+        }
+    }
+
+    /// Sessions that they keep.
+    pub(super) fn count(&self) -> usize {
+        self.live().count()
+    }
+
+    /// What there is to show.
+    pub(super) fn status(&self) -> Vec<KeeperStatus> {
+        let status = |keeper: &Keeper| KeeperStatus {
+            pid: keeper.pid.as_raw(),
+            version: keeper.version.clone(),
+            sessions: keeper.live(),
+            memory: sys::memory(keeper.pid),
+        };
+        self.0.iter().map(status).collect()
+    }
+
+    /// Streams that go on.
+    pub(super) fn live(&self) -> impl Iterator<Item = StreamId> {
+        let streams = self.0.iter().flat_map(|keeper| &keeper.streams);
+        streams
+            .filter(|(_, life)| *life == Life::Live)
+            .map(|(id, _)| *id)
+    }
+
+    /// Whether one of them knows a stream.
+    pub(super) fn know(&self, id: StreamId) -> bool {
+        self.of(id).is_some()
+    }
+
+    /// Hands a stream over that its client comes back by, with what the cluster said.
+    pub(super) fn attach(&self, id: StreamId, request: &[u8], stream: Stream) {
+        if let Some(keeper) = self.of(id)
+            && let Err(error) = keeper.attach(request, stream)
+        {
+            log::warn!("a session cannot be gone on with: {error}");
+        }
+    }
+
+    /// Ends a stream.
+    pub(super) fn end(&self, id: StreamId, reason: Reason) {
+        if let Some(keeper) = self.of(id) {
+            keeper.tell(&ToKeeper::end(id, reason));
+        }
+    }
+
+    /// All that have sessions, but the newest so many.
+    fn beyond(&self, newest: usize) -> impl Iterator<Item = &Keeper> {
+        let live = || self.0.iter().filter(|keeper| keeper.live() > 0);
+        live().take(live().count().saturating_sub(newest))
+    }
+
+    /// Sessions that another restart will end, if there are some of this process, too.
+    pub(super) fn too_many(&self, here: usize) -> usize {
+        let newest = KEEPERS - usize::from(here > 0);
+        self.beyond(newest).map(Keeper::live).sum()
+    }
+
+    /// Asks all of them to end, but the newest so many.
+    pub(super) fn stop(&self, but: usize) {
+        for keeper in self.beyond(but) {
+            keeper.tell(&ToKeeper::Stop);
+        }
+    }
+
+    /// A keeper says that a stream is over.
+    pub(super) fn over(&mut self, keeper: Pid, id: StreamId) {
+        let keepers = self.0.iter_mut().filter(|k| k.pid == keeper);
+        for (stream, life) in keepers.flat_map(|k| &mut k.streams) {
+            if *stream == id {
+                *life = Life::Over;
+            }
+        }
+    }
+
+    /// A keeper has ended; gives the streams that it has not ended before.
+    pub(super) fn gone(&mut self, keeper: Pid) -> Vec<StreamId> {
+        log::info!("the process {keeper} keeps no session any more");
+        self.reap();
+        let gone = self.0.extract_if(.., |k| k.pid == keeper);
+        let streams = gone.flat_map(|mut k| std::mem::take(&mut k.streams));
+        let live = streams.filter(|(_, life)| *life == Life::Live);
+        live.map(|(id, _)| id).collect()
+    }
+
+    /// Tells keepers which of their programs have ended.
+    pub(super) fn reap(&mut self) {
+        for keeper in &mut self.0 {
+            keeper.reap();
+        }
+    }
+
+    /// Their sockets, for the next program in this process.
+    pub(super) fn sockets(&self) -> Vec<BorrowedFd<'_>> {
+        self.0.iter().map(|keeper| keeper.wire.as_fd()).collect()
+    }
+
+    fn of(&self, id: StreamId) -> Option<&Keeper> {
+        let knows = |keeper: &&Keeper| keeper.streams.iter().any(|(known, _)| *known == id);
+        self.0.iter().find(knows)
+    }
+}
+
+impl Keeper {
+    async fn meet(socket: OwnedFd) -> Option<Self> {
+        let wire = Wire::new(socket).ok()?;
+        wire.send(&ToKeeper::Hello, None).ok()?;
+        // What it said to the program before this one may come first.
+        loop {
+            let (packet, _) = wire.receive().await.ok()??;
+            if let Some(FromKeeper::State(state)) = read(&packet) {
+                let pid = Pid::from_raw(state.pid);
+                let programs = state.programs().map(Pid::from_raw);
+                let mut keeper = Self {
+                    pid,
+                    version: state.version.as_str().to_owned(),
+                    wire: Arc::new(wire),
+                    streams: state.streams().map(|id| (id, Life::Live)).collect(),
+                    children: programs.chain([pid]).collect(),
+                    listening: None,
+                };
+                keeper.reap();
+                return Some(keeper);
+            }
+        }
+    }
+
+    fn live(&self) -> usize {
+        let live = |(_, life): &&(StreamId, Life)| *life == Life::Live;
+        self.streams.iter().filter(live).count()
+    }
+
+    fn tell(&self, message: &ToKeeper<'_>) {
+        if let Err(error) = self.wire.send(message, None) {
+            log::warn!("the process {} does not listen: {error}", self.pid);
+        }
+    }
+
+    fn reap(&mut self) {
+        let mut children = std::mem::take(&mut self.children);
+        children.retain(|child| match sys::reap(*child) {
+            Child::Runs => true,
+            Child::Strange => false,
+            Child::Ended(status) => {
+                let program = child.as_raw();
+                if *child != self.pid {
+                    self.tell(&ToKeeper::Ended { program, status });
+                }
+                false
+            }
+        });
+        self.children = children;
+    }
+
+    fn attach(&self, request: &[u8], stream: Stream) -> std::io::Result<()> {
+        let request = Blob::new(request).ok_or(std::io::ErrorKind::InvalidInput)?;
+        let (ours, theirs) = UnixStream::pair()?;
+        let theirs = OwnedFd::from(theirs.into_std()?);
+        self.wire.send(&ToKeeper::Attach(request), Some(theirs))?;
+        crate::spawn(carry(stream, ours));
+        Ok(())
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if let Some(listening) = &self.listening {
+            listening.abort();
+        }
+    }
+}
+
+/// Moves bytes until the keeper has had enough: it ends its side when the client does.
+async fn carry(stream: Stream, keeper: UnixStream) {
+    let Stream {
+        mut reader,
+        mut writer,
+        delivered,
+    } = stream;
+    let (mut from, mut to) = keeper.into_split();
+    let inward = async {
+        let _ = tokio::io::copy(&mut reader, &mut to).await;
+        drop(to);
+        std::future::pending::<()>().await;
+    };
+    let outward = async {
+        let _ = tokio::io::copy(&mut from, &mut writer).await;
+        let _ = writer.shutdown().await;
+    };
+    tokio::select! {
+        () = inward => {}
+        () = outward => {}
+    }
+    let _ = timeout(DELIVERY_TIMEOUT, delivered).await;
+}
+
+async fn listen(keeper: Pid, wire: Arc<Wire>, inputs: mpsc::Sender<Input>) {
+    while let Ok(Some((packet, _))) = wire.receive().await {
+        if let Some(FromKeeper::Over(id)) = read(&packet) {
+            let id = StreamId(id);
+            // Nobody listens any more only when the agent ends.
+            let _ = inputs.send(Input::KeptElsewhere { keeper, id }).await;
+        }
+    }
+    let _ = inputs.send(Input::KeeperGone { keeper }).await;
+}
+
+async fn watch_children(inputs: mpsc::Sender<Input>) {
+    let Ok(mut children) = signal(SignalKind::child()) else {
+        return;
+    };
+    loop {
+        // The first time without a signal: it may have come before this listened.
+        if inputs.send(Input::ChildEnded).await.is_err() || children.recv().await.is_none() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handover::message::Listed;
+    use tokio::io::AsyncReadExt;
+
+    const ID: StreamId = StreamId([7; 16]);
+
+    /// A keeper's end of a socket, which has said what it keeps.
+    async fn keeper() -> (Keepers, Wire) {
+        let (ours, theirs) = crate::handover::wire::pair().unwrap();
+        let theirs = Wire::new(theirs).unwrap();
+        theirs.send(&FromKeeper::Over([1; 16]), None).unwrap();
+        let listed = Listed::new([ID].into_iter(), std::iter::empty());
+        theirs
+            .send(&FromKeeper::State(listed.state()), None)
+            .unwrap();
+        let keepers = Keepers::meet(vec![ours]).await;
+        let (packet, _) = theirs.receive().await.unwrap().unwrap();
+        assert_eq!(read(&packet), Some(ToKeeper::Hello));
+        (keepers, theirs)
+    }
+
+    #[tokio::test]
+    async fn who_comes_back_to_a_kept_stream_is_handed_over_and_bytes_move_both_ways() {
+        let (keepers, theirs) = keeper().await;
+        assert_eq!(keepers.count(), 1);
+        assert!(keepers.know(ID) && !keepers.know(StreamId([8; 16])));
+        let (mut client, link) = tokio::io::duplex(64);
+        let (reader, writer) = tokio::io::split(link);
+        let stream = Stream {
+            reader: Box::new(reader),
+            writer: Box::new(writer),
+            delivered: Box::pin(std::future::ready(())),
+        };
+        keepers.attach(ID, b"request", stream);
+        let (packet, fd) = theirs.receive().await.unwrap().unwrap();
+        assert_eq!(
+            read(&packet),
+            Some(ToKeeper::Attach(Blob::new(b"request").unwrap()))
+        );
+        let fd = std::os::unix::net::UnixStream::from(fd.unwrap());
+        let mut handed = UnixStream::from_std(fd).unwrap();
+        client.write_all(b"up").await.unwrap();
+        let mut got = [0; 2];
+        handed.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"up");
+        handed.write_all(b"down").await.unwrap();
+        drop(handed);
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"down");
+    }
+
+    #[tokio::test]
+    async fn what_a_keeper_has_not_ended_is_lost_with_it() {
+        let (mut keepers, theirs) = keeper().await;
+        let (inputs, mut queue) = mpsc::channel(4);
+        keepers.listen(&inputs);
+        assert!(matches!(queue.recv().await, Some(Input::ChildEnded)));
+        drop(theirs);
+        let Some(Input::KeeperGone { keeper }) = queue.recv().await else {
+            panic!("not gone");
+        };
+        assert_eq!(keepers.gone(keeper), [ID]);
+        assert_eq!(keepers.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_over_counts_no_more_but_can_be_asked_for() {
+        let (mut keepers, _theirs) = keeper().await;
+        let pid = keepers.0[0].pid;
+        keepers.over(pid, ID);
+        assert_eq!(keepers.count(), 0);
+        assert!(keepers.know(ID));
+        assert!(keepers.gone(pid).is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_is_no_keeper() {
+        let (ours, theirs) = crate::handover::wire::pair().unwrap();
+        drop(theirs);
+        assert_eq!(Keepers::meet(vec![ours]).await.count(), 0);
+    }
+}

@@ -141,7 +141,7 @@ pub const PERSIST: Duration = Duration::from_secs(30);
 /// A dial, its challenge included, must be done within this time.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest wait between two dials: somebody is looking at a screen that stands still.
-pub const REDIAL: Duration = Duration::from_secs(10);
+pub const REDIAL: Duration = Duration::from_secs(2);
 /// An attachment that lasted so long resets the wait between dials.
 pub const LIVED: Duration = Duration::from_secs(10);
 /// How long an agent remembers how a stream ended, for a client that missed it.

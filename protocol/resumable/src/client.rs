@@ -102,10 +102,16 @@ impl Opening {
 }
 
 impl Handle<Client> {
-    /// The network has changed, or the machine has slept.
+    /// The network has changed: what there is may be dead.
     pub fn network_changed(&self) {
         self.shared
             .change(|core, now| core.end.handle_network_changed(now));
+    }
+
+    /// The machine has slept, or what carries the stream cannot follow to another network: what
+    /// there is is probably dead.
+    pub fn slept(&self) {
+        self.shared.change(|core, now| core.end.handle_slept(now));
     }
 }
 

@@ -271,6 +271,23 @@ async fn whoever_watches_sees_the_loss_and_the_return() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_slept_goes_on_by_another_dial() {
+    let mut ends = start(Sizes::AGENT, usize::MAX, &[Way::Holds]);
+    ends.client.write_all(b"before").await.unwrap();
+    ends.agent.read_exact(&mut [0; 6]).await.unwrap();
+    // OPENED has come.
+    ends.agent.write_all(b"before").await.unwrap();
+    ends.client.read_exact(&mut [0; 6]).await.unwrap();
+    ends.client_handle.slept();
+    ends.client.write_all(b"after").await.unwrap();
+    let mut got = [0; 5];
+    ends.agent.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"after");
+    let mut status = ends.client_handle.status();
+    status.wait_for(|s| *s == Status::Attached).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_that_nobody_comes_back_to_is_given_up() {
     let mut ends = start(Sizes::AGENT, 1000, &[Way::Fails]);
     ends.client.write_all(&[1; 5000]).await.unwrap();

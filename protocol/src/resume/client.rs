@@ -148,7 +148,18 @@ impl Client {
         self.steer(now);
     }
 
-    /// The network has changed, or the machine has slept: what there is may be dead.
+    /// The machine has slept: what there is is probably dead. Dials at once; should the attachment
+    /// in use answer first, it stays in use.
+    pub fn handle_slept(&mut self, now: Duration) {
+        self.stream.doubt(now);
+        self.handle_network_changed(now);
+        if self.retry_at.is_some() {
+            self.retry_at = Some(now);
+        }
+        self.steer(now);
+    }
+
+    /// The network has changed: what there is may be dead.
     pub fn handle_network_changed(&mut self, now: Duration) {
         self.backoff.reset();
         self.stream.probe(now);

@@ -274,6 +274,19 @@ impl Stream {
         }
     }
 
+    /// Holds the attachment for stalled until it is heard.
+    pub(super) fn doubt(&mut self, now: Duration) {
+        if let Some(current) = &mut self.current
+            && current.first != First::Opened
+            && !current.stalled
+            && matches!(self.phase, Phase::Open)
+        {
+            current.stalled = true;
+            self.alone = self.alone.or(Some(now));
+            self.tell(Event::Stalled);
+        }
+    }
+
     pub(super) fn handle_timeout(&mut self, now: Duration) {
         if let Phase::Over { end, .. } = self.phase {
             if self.poll_timeout().0 <= now {

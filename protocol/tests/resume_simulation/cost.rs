@@ -136,3 +136,15 @@ fn a_network_that_changed_is_probed_and_left_sooner() {
     pair.exchange(FIRST);
     assert_eq!(pair.client.poll_timeout().1, "nothing");
 }
+
+#[test]
+fn who_has_slept_dials_at_once_and_asks_what_there_was() {
+    let mut pair = Pair::new();
+    pair.client.handle_slept(pair.now);
+    assert_eq!(
+        pair.client_events(),
+        [Event::Stalled, Event::Dial(Generation(1))]
+    );
+    // It is still there.
+    assert_eq!(frames(&pair.client_says(FIRST)), [Frame::Ping]);
+}

@@ -1,4 +1,4 @@
-//! The HTTPS API: log in, redeem an invite, list nodes.
+//! The HTTPS API: log in, redeem an invite, list nodes and one's own sessions.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -31,6 +31,8 @@ use crate::resource::Resource;
 use crate::resource::labels::Labels;
 use crate::resource::user::UserSpec;
 use crate::tunnel::serve::TRUST_SERIAL;
+
+mod sessions;
 
 /// Largest request body: a login has about 500 bytes.
 const BODY_LIMIT: usize = 16 * 1024;
@@ -65,6 +67,7 @@ impl Api {
             .route("/v1/login", post(login))
             .route("/v1/invite", post(invite))
             .route("/v1/nodes", get(nodes))
+            .route("/v1/sessions", get(sessions::list))
             .fallback(|| {
                 std::future::ready(failure(StatusCode::NOT_FOUND, "invalid", "no such path"))
             })
@@ -250,33 +253,42 @@ struct NodeView {
 }
 
 async fn nodes(State(proxy): State<Proxy>, Extension(remote): Extension<Remote>) -> Response {
-    let Some(peer) = remote
-        .user
-        .filter(|user| user.not_after > OffsetDateTime::now_utc())
-    else {
+    match reachable(&proxy, remote).await {
+        Ok((_, nodes)) => {
+            let nodes: Vec<_> = nodes.iter().map(view).collect();
+            Json(json!({ "nodes": nodes })).into_response()
+        }
+        Err(refusal) => *refusal,
+    }
+}
+
+/// Who asks, and the nodes that they may reach.
+///
+/// # Errors
+/// The answer to whoever may not ask.
+async fn reachable(proxy: &Proxy, remote: Remote) -> Result<(UserPeer, Vec<Node>), Box<Response>> {
+    let now = OffsetDateTime::now_utc();
+    let Some(peer) = remote.user.filter(|user| user.not_after > now) else {
         let text = "a valid user certificate is required; run `tsh login`";
-        return failure(StatusCode::UNAUTHORIZED, "unauthenticated", text);
+        return Err(failure(StatusCode::UNAUTHORIZED, "unauthenticated", text).into());
     };
     if let Some(text) = proxy.user_locked(&peer.name) {
-        return failure(StatusCode::FORBIDDEN, "locked", &text);
+        return Err(failure(StatusCode::FORBIDDEN, "locked", &text).into());
     }
     match proxy.resources.find::<UserSpec>(&peer.name).await {
         Ok(Some(user)) if !peer.is(&user) => {
             let text = made_anew(&peer.name);
-            failure(StatusCode::UNAUTHORIZED, "unauthenticated", &text)
+            Err(failure(StatusCode::UNAUTHORIZED, "unauthenticated", &text).into())
         }
-        Ok(Some(user)) => match visible(&proxy, &user).await {
-            Ok(nodes) => {
-                let nodes: Vec<_> = nodes.iter().map(view).collect();
-                Json(json!({ "nodes": nodes })).into_response()
-            }
-            Err(error) => login_failure(&LoginError::Internal(error)),
+        Ok(Some(user)) => match visible(proxy, &user).await {
+            Ok(nodes) => Ok((peer, nodes)),
+            Err(error) => Err(login_failure(&LoginError::Internal(error)).into()),
         },
         Ok(None) => {
             let text = format!("the user {} no longer exists", peer.name);
-            failure(StatusCode::FORBIDDEN, "locked", &text)
+            Err(failure(StatusCode::FORBIDDEN, "locked", &text).into())
         }
-        Err(error) => login_failure(&LoginError::Internal(error.into())),
+        Err(error) => Err(login_failure(&LoginError::Internal(error.into())).into()),
     }
 }
 

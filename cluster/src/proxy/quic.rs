@@ -21,7 +21,7 @@ use super::limits::{Place, customer};
 use super::queue::{Line, Queue};
 use crate::audit::{Event, code};
 use crate::auth::ca::peer::{Peer, identify};
-use crate::tunnel::quic::{QuicLink, admit_bulk, admit_dials, close, ids};
+use crate::tunnel::quic::{QuicLink, admit_bulk, admit_dials, close, ids, sign};
 use crate::tunnel::stream::Stream;
 
 /// A handshake must be done within this time.
@@ -211,15 +211,25 @@ async fn client(proxy: &Proxy, connection: &Connection, place: Place) -> Result<
     drop(place);
     admit_bulk(connection);
     admit_dials(connection);
-    while let Ok((send, recv)) = connection.accept_bi().await {
-        let caller = Caller {
-            user: user.clone(),
-            addr: connection.remote_address(),
-        };
-        let proxy = proxy.clone();
-        tokio::spawn(async move { proxy.serve_dial(caller, Stream::quic(send, recv)).await });
+    let dials = async {
+        while let Ok((send, recv)) = connection.accept_bi().await {
+            let caller = Caller {
+                user: user.clone(),
+                addr: connection.remote_address(),
+            };
+            let proxy = proxy.clone();
+            tokio::spawn(async move { proxy.serve_dial(caller, Stream::quic(send, recv)).await });
+        }
+    };
+    let signs = async {
+        loop {
+            sign(connection).await;
+        }
+    };
+    tokio::select! {
+        () = dials => Ok(()),
+        never = signs => never,
     }
-    Ok(())
 }
 
 fn alpn(connection: &Connection) -> Option<Vec<u8>> {

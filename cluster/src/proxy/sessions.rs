@@ -64,6 +64,10 @@ pub struct Listed {
     pub started: SystemTime,
     /// Since when nobody is attached, if that is so.
     pub detached: Option<SystemTime>,
+    /// How long it is kept then; nothing, if it ends with its stream.
+    pub grace: Option<Duration>,
+    /// How much longer it is kept, if nobody is attached.
+    pub left: Option<Duration>,
     /// Bytes so far.
     pub moved: Moved,
 }
@@ -363,8 +367,15 @@ impl Open {
             about: self.about.clone(),
             started: self.started,
             detached: self.detached.map(|(at, _)| at),
+            grace: self.grace,
+            left: self.left(),
             moved: self.moved,
         }
+    }
+
+    fn left(&self) -> Option<Duration> {
+        let (_, since) = self.detached?;
+        Some(self.grace?.saturating_sub(since.elapsed()))
     }
 
     /// Whether nobody can come back.

@@ -104,15 +104,7 @@ impl Transport for QuicLink {
     }
 
     fn sign(&self) -> BoxFuture<'_, ()> {
-        async {
-            // A connection that has ended is told of elsewhere.
-            if self.connection.read_datagram().await.is_err() {
-                futures::future::pending::<()>().await;
-            }
-            // The path is alive, whatever it has swallowed.
-            insist(self.connection.congestion_state(), ANSWERS);
-        }
-        .boxed()
+        sign(&self.connection).boxed()
     }
 
     fn connection_id(&self) -> Option<Vec<u8>> {
@@ -122,6 +114,16 @@ impl Transport for QuicLink {
     fn kind(&self) -> &'static str {
         "quic"
     }
+}
+
+/// Waits for a sign of life, and lets something go out for it.
+pub async fn sign(connection: &Connection) {
+    // A connection that has ended is told of elsewhere.
+    if connection.read_datagram().await.is_err() {
+        futures::future::pending::<()>().await;
+    }
+    // The path is alive, whatever it has swallowed.
+    insist(connection.congestion_state(), ANSWERS);
 }
 
 /// Ends a connection with a code of the protocol.

@@ -20,9 +20,9 @@ Exit codes:
     0 ok              250 login unavailable    245 cluster unreachable
     1 other failure   251 access denied        246 cluster not trusted
     2 wrong usage     252 node offline         247 locked
-  244 busy            253 ambiguous name       248 wrong user, password or invite
-  255 connection lost 254 unknown node         249 not logged in
-  243 the node's agent was stopped or restarted, and the session with it
+  243 session over    253 ambiguous name       248 wrong user, password or invite
+  244 busy            254 unknown node         249 not logged in
+  255 connection lost
   `tsh ssh` passes on the exit code of the remote command.
 
 Example:
@@ -84,6 +84,9 @@ pub(crate) enum Command {
     /// List the nodes of the cluster.
     #[command(after_help = LS_EXAMPLE)]
     Ls(LsArgs),
+    /// List your open sessions, also those that are kept without a link.
+    #[command(args_conflicts_with_subcommands = true, after_help = SESSIONS_EXAMPLE)]
+    Sessions(SessionsArgs),
     /// Open a shell on a node, or run a command there.
     #[command(after_help = ssh::EXAMPLE)]
     Ssh(SshArgs),
@@ -112,6 +115,13 @@ Examples:
   tsh ls env=prod region='*'        # all given labels must match; * matches any value
   tsh ls --search gateway,berlin -v
   tsh ls --format names env=lab | xargs -n1 -I{} tsh ssh root@{} uptime";
+
+const SESSIONS_EXAMPLE: &str = "\
+A session is detached while its client is cut off; it is kept for as long as is shown, and ends then.
+
+Examples:
+  tsh sessions
+  tsh sessions ls --format json";
 
 const CONFIG_EXAMPLE: &str = "\
 The names of nodes are <node>.<cluster> there. OpenSSH closes the descriptor that bash's <(...) \
@@ -168,6 +178,40 @@ pub(crate) struct LsArgs {
     /// How to write the result.
     #[arg(long, value_enum, default_value_t = ListFormat::Text)]
     pub(crate) format: ListFormat,
+}
+
+/// `tsh sessions`
+#[derive(Debug, Args)]
+pub(crate) struct SessionsArgs {
+    #[command(subcommand)]
+    command: Option<SessionsCommand>,
+    #[command(flatten)]
+    list: SessionsListArgs,
+}
+
+impl SessionsArgs {
+    /// How to write the result.
+    pub(crate) const fn format(&self) -> Format {
+        match &self.command {
+            Some(SessionsCommand::Ls(list)) => list.format,
+            None => self.list.format,
+        }
+    }
+}
+
+/// `tsh sessions ls`, or without a word
+#[derive(Debug, Args)]
+struct SessionsListArgs {
+    /// How to write the result.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum SessionsCommand {
+    /// List them.
+    #[command(after_help = SESSIONS_EXAMPLE)]
+    Ls(SessionsListArgs),
 }
 
 /// How a list is written.
@@ -236,6 +280,21 @@ mod tests {
     }
 
     #[test]
+    fn sessions_are_listed_with_or_without_saying_so() {
+        for (args, format) in [
+            (&["sessions"][..], Format::Text),
+            (&["sessions", "--format", "yaml"], Format::Yaml),
+            (&["sessions", "ls"], Format::Text),
+            (&["sessions", "ls", "--format", "json"], Format::Json),
+        ] {
+            let Command::Sessions(sessions) = parse(args).unwrap().command else {
+                panic!("{args:?}");
+            };
+            assert_eq!(sessions.format(), format, "{args:?}");
+        }
+    }
+
+    #[test]
     fn mistakes_are_refused_before_anything_happens() {
         for wrong in [
             &["login", "--ttl", "8"][..],
@@ -245,6 +304,7 @@ mod tests {
             &["ssh"],
             &["proxy"],
             &["status", "--format", "xml"],
+            &["sessions", "end"],
         ] {
             assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
         }

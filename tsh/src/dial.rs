@@ -11,6 +11,7 @@
 //! want that.
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use protocol::message::frame::{HEADER, MAX_FRAME, body_length};
 use protocol::message::{Blob, Text, decode, encode};
 use protocol::resume::Sizes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::cli::ssh::Destination;
@@ -28,9 +30,14 @@ use crate::error::{Exit, fail};
 use crate::login::LoggedIn;
 use crate::output;
 use kept::Kept;
+use resumable::Status;
 use resumable::client::Opening;
 
+mod again;
 pub(crate) mod kept;
+mod lookout;
+mod network;
+mod pulse;
 mod quic;
 mod refusal;
 pub(crate) mod tcp;
@@ -62,7 +69,15 @@ pub(crate) enum Line {
 }
 
 impl Line {
-    /// Says why a session has ended, where its bytes do not: they only stop.
+    /// How the stream is that outlives its links, now and whenever that changes.
+    pub(crate) fn status(&self) -> Option<watch::Receiver<Status>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Kept(kept) => Some(kept.status()),
+        }
+    }
+
+    /// The reason why the stream is over, if that is why there was an error.
     pub(crate) fn explained(&self, error: anyhow::Error, node: &str) -> anyhow::Error {
         match self {
             Self::Plain(_) => error,
@@ -71,13 +86,9 @@ impl Line {
     }
 
     /// Tells the other side that this is over, without waiting for long.
-    /// Gives the proxy's last word, if it did not let the stream go on.
-    pub(crate) async fn close(self) -> Option<anyhow::Error> {
+    pub(crate) async fn close(self) {
         match self {
-            Self::Plain(carrier) => {
-                carrier.close().await;
-                None
-            }
+            Self::Plain(carrier) => carrier.close().await,
             Self::Kept(kept) => kept.close().await,
         }
     }
@@ -89,13 +100,13 @@ struct Connected {
     carrier: Carrier,
 }
 
-/// The connection under a stream.
-#[derive(Debug)]
+/// The connection under a stream. Clones are of the same connection.
+#[derive(Debug, Clone)]
 pub(crate) enum Carrier {
     /// QUIC.
     Quic(quic::Connection),
-    /// TLS on TCP, which ends with its stream.
-    Tls,
+    /// TLS on TCP, which ends with its stream, to this address.
+    Tls(SocketAddr),
 }
 
 impl Carrier {
@@ -103,6 +114,23 @@ impl Carrier {
     pub(crate) async fn close(&self) {
         if let Self::Quic(connection) = self {
             connection.close().await;
+        }
+    }
+
+    /// Whether the proxy has closed it, or it is dead.
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Quic(connection) => connection.close_reason().is_some(),
+            // Its stream knows.
+            Self::Tls(_) => false,
+        }
+    }
+
+    /// The proxy's address.
+    fn remote(&self) -> SocketAddr {
+        match self {
+            Self::Quic(connection) => connection.remote(),
+            Self::Tls(address) => *address,
         }
     }
 }
@@ -135,7 +163,7 @@ async fn plainly(before: Connected, user: &LoggedIn, to: &Destination) -> Result
             stream: Box::new(connection.open(&user.profile.proxy).await?),
             carrier: Carrier::Quic(connection),
         },
-        Carrier::Tls => connect(user).await?,
+        Carrier::Tls(_) => connect(user).await?,
     };
     match connected.ask(&request(to, None)?, user).await? {
         Answer::Accepted => Ok(Dialed {
@@ -157,9 +185,10 @@ async fn connect(user: &LoggedIn) -> Result<Connected> {
         }),
         quic::Outcome::Blocked(why) => {
             output::debug(|| format!("QUIC does not get through ({why}); using TCP"));
+            let (stream, address) = tls::connect(proxy, &addresses, tls).await?;
             Ok(Connected {
-                stream: Box::new(tls::connect(proxy, tls).await?),
-                carrier: Carrier::Tls,
+                stream: Box::new(stream),
+                carrier: Carrier::Tls(address),
             })
         }
     }
@@ -188,7 +217,7 @@ impl Connected {
                 || refusal::broken(broken, proxy),
                 |why| refusal::of_quic(&why, proxy),
             ),
-            (Carrier::Tls, Some(broken)) => refusal::broken(broken, proxy),
+            (Carrier::Tls(_), Some(broken)) => refusal::broken(broken, proxy),
         }
     }
 }

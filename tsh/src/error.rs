@@ -17,8 +17,8 @@ pub(crate) enum Exit {
     Other = 1,
     /// Wrong arguments or configuration.
     Usage = 2,
-    /// The node's agent was stopped or restarted, and has not kept the session.
-    SessionGone = 243,
+    /// The session was kept without a link, and is over all the same.
+    SessionOver = 243,
     /// The cluster has too much to do.
     Busy = 244,
     /// The proxy cannot be reached.

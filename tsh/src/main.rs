@@ -10,7 +10,7 @@
 //! | [`dial`] | a stream to a node: QUIC, or TLS on TCP |
 //! | [`session`] | SSH over that stream: terminal, escapes, exit codes |
 //! | [`relay`] | the same stream for OpenSSH |
-//! | [`fleet`], [`status`], [`config`] | what is listed, shown, and written for OpenSSH |
+//! | [`fleet`], [`sessions`], [`status`], [`config`] | what is listed, shown, and written for OpenSSH |
 //! | [`agent_keys`] | the key in ssh-agent |
 //! | [`output`], [`error`] | the only printing; the exit codes |
 //!
@@ -35,6 +35,7 @@ mod output;
 mod profile;
 mod relay;
 mod session;
+mod sessions;
 mod status;
 #[cfg(test)]
 mod testing;
@@ -75,6 +76,7 @@ async fn run(cli: Cli) -> Result<u8> {
         Command::Logout => status::logout(global).await?,
         Command::Status(args) => status::run(global, args)?,
         Command::Ls(args) => fleet::list(global, args).await?,
+        Command::Sessions(args) => sessions::list(global, args).await?,
         Command::Ssh(args) => return session::run(global, args).await,
         Command::Proxy(ProxyCommand::Ssh(args)) => return relay::run(global, args).await,
         Command::Config => config::run(global)?,

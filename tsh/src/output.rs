@@ -88,6 +88,12 @@ pub(crate) fn to_terminal(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
+/// The same on the terminal that shows the results, behind what is there.
+pub(crate) fn to_screen(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
+}
+
 fn say(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", plain_lines(text));
 }

@@ -15,6 +15,7 @@ use crate::dial::{self, ByteStream};
 use crate::error::{Exit, Failure};
 use crate::login;
 use crate::output;
+use crate::session::loss::Loss;
 use crate::session::stdio::{self, Output, Target};
 use crate::session::{exit, signals, usage};
 
@@ -29,10 +30,11 @@ pub(crate) async fn run(global: &Global, args: &ProxySshArgs) -> Result<u8> {
     let carried = tokio::select! {
         carried = carry(dialed.stream) => carried.map(|()| 0),
         signal = signals::fatal() => Ok(exit::by_signal(signal?)),
+        never = Loss::of(dialed.line.status()).tell(&to.node) => match never {},
     };
     let carried = carried.map_err(|error| dialed.line.explained(error, &to.node));
-    let last_word = dialed.line.close().await;
-    carried.map_err(|error| last_word.unwrap_or(error))
+    dialed.line.close().await;
+    carried
 }
 
 async fn carry(stream: Box<dyn ByteStream>) -> Result<()> {

@@ -22,6 +22,8 @@ pub(crate) mod client;
 mod escape;
 pub(crate) mod exit;
 mod input;
+pub(crate) mod loss;
+mod notice;
 mod pump;
 mod request;
 pub(crate) mod signals;
@@ -29,6 +31,7 @@ pub(crate) mod stdio;
 mod terminal;
 
 use client::Client;
+use loss::Loss;
 
 /// `tsh ssh`. Gives the exit code of the remote command.
 pub(crate) async fn run(global: &Global, args: &SshArgs) -> Result<u8> {
@@ -44,13 +47,19 @@ pub(crate) async fn run(global: &Global, args: &SshArgs) -> Result<u8> {
     let plan = Plan::new(args);
     let dialed = dial::open(&user, &to).await?;
     let line = dialed.line;
+    let (drawn, told) = if plan.line {
+        (line.status(), None)
+    } else {
+        (None, line.status())
+    };
     let ended = tokio::select! {
-        ended = converse(dialed.stream, &user, &to, &plan) => ended,
+        ended = converse(dialed.stream, &user, &to, &plan, Loss::of(drawn)) => ended,
         signal = signals::fatal() => Ok(exit::by_signal(signal?)),
+        never = Loss::of(told).tell(&to.node) => match never {},
     };
     let ended = ended.map_err(|error| line.explained(error, &to.node));
-    let last_word = line.close().await;
-    ended.map_err(|error| last_word.unwrap_or(error))
+    line.close().await;
+    ended
 }
 
 /// What the session shall be.
@@ -58,6 +67,10 @@ pub(crate) async fn run(global: &Global, args: &SshArgs) -> Result<u8> {
 pub(crate) struct Plan {
     /// Ask for a terminal.
     pub(crate) pty: bool,
+    /// Give the node this terminal's keys as they are.
+    pub(crate) raw: bool,
+    /// Say on this terminal, in a line of its own, that the link is lost.
+    pub(crate) line: bool,
     /// Run this instead of a shell.
     pub(crate) command: Option<String>,
     /// Run nothing.
@@ -75,8 +88,11 @@ impl Plan {
             Tty::Wanted => terminal::is_input(),
             Tty::Auto => command.is_none() && !args.no_command && terminal::is_input(),
         };
+        let raw = pty && terminal::is_input();
         Self {
             pty,
+            raw,
+            line: raw && !args.quiet && terminal::is_screen(),
             command,
             idle: args.no_command,
             stdin: !args.no_stdin && !args.no_command,
@@ -89,12 +105,13 @@ async fn converse(
     user: &LoggedIn,
     to: &Destination,
     plan: &Plan,
+    loss: Loss,
 ) -> Result<u8> {
     let session = client::connect(stream, user, to).await?;
     let ended = if plan.idle {
         Ok(None)
     } else {
-        request::session(&session, to, plan).await
+        request::session(&session, to, plan, loss).await
     };
     match ended? {
         Some(code) => Ok(code),

@@ -114,6 +114,37 @@ pub(crate) struct Node {
     pub(crate) problems: Vec<String>,
 }
 
+/// Answer to `GET /v1/sessions`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct OpenSessions {
+    pub(crate) sessions: Vec<OpenSession>,
+}
+
+/// A session of the user's own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct OpenSession {
+    /// As in the audit log.
+    pub(crate) id: String,
+    #[serde(default)]
+    pub(crate) node_id: String,
+    pub(crate) node: String,
+    #[serde(default)]
+    pub(crate) login: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub(crate) started: OffsetDateTime,
+    /// `attached`, or `detached` while it is kept without a client.
+    pub(crate) state: String,
+    /// Since when it is detached.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub(crate) detached: Option<OffsetDateTime>,
+    /// How long it is kept without a client; nothing, if it ends with its link.
+    #[serde(default)]
+    pub(crate) grace_s: Option<u64>,
+    /// How much longer it is kept, if it is detached.
+    #[serde(default)]
+    pub(crate) left_s: Option<u64>,
+}
+
 /// Body of an error.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ErrorAnswer {

@@ -2,50 +2,34 @@
 //! node is dialled again, and both ends go on where they were.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use anyhow::Result;
-use protocol::error::DecodeError;
-use protocol::resume::{Client, Reason};
-use resumable::client::{Dial, Dialling, Failure, Opened, Opening};
+use protocol::resume::{Client, End, Reason};
+use resumable::client::{Opened, Opening};
+use resumable::status::Broken;
 use resumable::{Handle, Resumable, Status};
-use tokio::sync::Mutex;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
-use super::{Answer, ByteStream, Carrier, Connected, ask, connect, request};
+use super::again::{Again, Redial};
+use super::{ByteStream, Carrier, lookout};
 use crate::cli::ssh::Destination;
-use crate::error::Exit;
+use crate::error::{Exit, fail};
 use crate::login::LoggedIn;
 use crate::output;
 
-/// The proxy says within 5 s that a node's link is dead. If it does not say anything, the
-/// connection to it is.
-const ANSWER_LIMIT: Duration = Duration::from_secs(6);
-/// How often the clocks are looked at.
-const LOOK: Duration = Duration::from_secs(2);
-/// What they are ahead by after a sleep; less is a busy machine.
-const SLEPT: Duration = Duration::from_secs(3);
-/// How long the node may take to learn that the session is over.
+/// How long the node may take to learn that the session is over...
 const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
+/// ...and while it cannot be reached: whoever wants to leave has waited enough.
+const LOST_GOODBYE_LIMIT: Duration = Duration::from_millis(100);
 
 /// What keeps a stream going.
 pub(crate) struct Kept {
     handle: Handle<Client>,
     driver: JoinHandle<()>,
-    redial: JoinHandle<()>,
-    sleep: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
     again: Arc<Again>,
-}
-
-/// What is needed to dial again.
-struct Again {
-    user: Arc<LoggedIn>,
-    to: Destination,
-    /// The connection of the moment.
-    carrier: Mutex<Option<Carrier>>,
-    /// Why the proxy did not let the stream go on.
-    refusal: Mutex<Option<anyhow::Error>>,
 }
 
 impl Kept {
@@ -57,194 +41,116 @@ impl Kept {
         user: &Arc<LoggedIn>,
         to: &Destination,
     ) -> (Resumable<Client>, Self) {
-        let again = Arc::new(Again {
-            user: Arc::clone(user),
-            to: to.clone(),
-            carrier: Mutex::new(Some(carrier)),
-            refusal: Mutex::new(None),
-        });
+        let again = Arc::new(Again::new(Arc::clone(user), to.clone(), carrier));
         let Opened {
             stream,
             handle,
             driver,
             redial,
         } = opening.over(resumable::Carrier::of(stream));
+        let lookout = lookout::run(Arc::clone(&again), handle.clone());
         let kept = Self {
-            sleep: tokio::spawn(notice_sleep(handle.clone())),
             handle,
             driver: tokio::spawn(driver),
-            redial: tokio::spawn(redial.run(Redial(Arc::clone(&again)))),
+            tasks: [
+                tokio::spawn(redial.run(Redial(Arc::clone(&again)))),
+                tokio::spawn(lookout),
+            ],
             again,
         };
         (stream, kept)
     }
 
-    /// Says it in one sentence if the node's agent has ended: the session then has no word of its
-    /// own.
+    /// How the stream is, now and whenever that changes.
+    pub(super) fn status(&self) -> watch::Receiver<Status> {
+        self.handle.status()
+    }
+
+    /// Why the stream is over, in a sentence, if that is why `error` came.
     pub(super) fn explained(&self, error: anyhow::Error, node: &str) -> anyhow::Error {
-        let end = match *self.handle.status().borrow() {
-            Status::Ended(end) => gone(end.reason(), node),
-            _ => None,
-        };
-        let Some(failure) = end else { return error };
-        output::debug(|| format!("{error:#}"));
-        failure.into()
+        match *self.status().borrow() {
+            Status::Ended(end) => {
+                let refused = self.again.refusal();
+                refused.or_else(|| over(end, node)).unwrap_or(error)
+            }
+            Status::Attached | Status::Lost { .. } => error,
+        }
     }
 
     /// Tells the node that the session is over, so that it does not wait for us.
-    pub(super) async fn close(self) -> Option<anyhow::Error> {
-        self.sleep.abort();
+    pub(super) async fn close(self) {
+        let limit = match *self.status().borrow() {
+            Status::Lost { .. } => LOST_GOODBYE_LIMIT,
+            Status::Attached | Status::Ended(_) => GOODBYE_LIMIT,
+        };
         self.handle.reset(Reason::Finished);
-        let said = timeout(GOODBYE_LIMIT, self.driver).await;
-        if said.is_err() {
+        if timeout(limit, self.driver).await.is_err() {
             output::debug(|| "the node could not be told that the session is over".to_owned());
         }
-        self.redial.abort();
-        if let Some(carrier) = self.again.carrier.lock().await.take() {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        if let Some(carrier) = self.again.carrier() {
             carrier.close().await;
         }
-        self.again.refusal.lock().await.take()
     }
 }
 
-/// Tells a stream when the machine has slept, or this process was stopped.
-async fn notice_sleep(handle: Handle<Client>) {
-    let mut before = (Instant::now(), SystemTime::now());
-    loop {
-        sleep(LOOK).await;
-        let now = (Instant::now(), SystemTime::now());
-        // One of them stands still while the machine sleeps.
-        let steady = now.0.saturating_duration_since(before.0);
-        let wall = now.1.duration_since(before.1).unwrap_or_default();
-        if steady.max(wall) > LOOK + SLEPT {
-            handle.network_changed();
-        }
-        before = now;
-    }
-}
-
-struct Redial(Arc<Again>);
-
-impl Dial for Redial {
-    fn dial<'a>(&'a self, opening: &'a [u8]) -> Dialling<'a> {
-        Box::pin(async {
-            match self.0.dial(opening).await {
-                Ok(stream) => Ok(resumable::Carrier::of(stream)),
-                Err(error) => {
-                    output::debug(|| format!("cannot go on yet: {error:#}"));
-                    let failure = failure(&error);
-                    if failure != Failure::Passing {
-                        *self.0.refusal.lock().await = Some(error);
-                    }
-                    Err(failure)
-                }
-            }
-        })
-    }
-}
-
-impl Again {
-    async fn dial(&self, opening: &[u8]) -> Result<Box<dyn ByteStream>> {
-        let request = request(&self.to, Some(opening))?;
-        let mut place = self.carrier.lock().await;
-        if let Some(Carrier::Quic(connection)) = &*place {
-            let asked = timeout(ANSWER_LIMIT, self.over(connection, &request)).await;
-            match asked {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) if is_answer(&error) && connection.close_reason().is_none() => {
-                    return Err(error);
-                }
-                Ok(Err(_)) | Err(_) => {}
-            }
-        }
-        // Dropped first: the proxy forgets it sooner.
-        *place = None;
-        let mut connected = connect(&self.user).await?;
-        accepted(&connected.ask(&request, &self.user).await?)?;
-        let Connected { stream, carrier } = connected;
-        *place = Some(carrier);
-        Ok(stream)
-    }
-
-    /// Over a connection that there is.
-    async fn over(
-        &self,
-        connection: &super::quic::Connection,
-        request: &[u8],
-    ) -> Result<Box<dyn ByteStream>> {
-        let mut stream = connection.open(&self.user.profile.proxy).await?;
-        accepted(&ask(&mut stream, request).await?)?;
-        Ok(Box::new(stream))
-    }
-}
-
-fn accepted(answer: &Answer) -> Result<()> {
-    match answer {
-        Answer::Accepted => Ok(()),
-        // Not an answer to who comes back.
-        Answer::NotResumable(_) => Err(super::garbled(DecodeError::Malformed)),
-    }
-}
-
-/// Whether the proxy has decided, and would decide the same over another connection.
-fn is_answer(error: &anyhow::Error) -> bool {
-    !matches!(
-        Exit::of(error),
-        Exit::ConnectionLost | Exit::Unreachable | Exit::Other
-    )
-}
-
-/// The end of the node's agent, which is the session's.
-fn gone(reason: Reason, node: &str) -> Option<crate::error::Failure> {
-    let what = match reason {
-        Reason::Gone => "was restarted",
-        Reason::Stopping => "was stopped",
-        _ => return None,
+fn over(end: End, node: &str) -> Option<anyhow::Error> {
+    let exit = match end.reason() {
+        Reason::Finished => return None,
+        Reason::Locked => Exit::Locked,
+        Reason::Denied => Exit::Denied,
+        _ => Exit::SessionOver,
     };
-    let sentence =
-        format!("The agent of {node} {what}, and the session has ended with it. Connect again.");
-    Some(crate::error::Failure::new(Exit::SessionGone, sentence))
-}
-
-/// What an error means for the stream.
-fn failure(error: &anyhow::Error) -> Failure {
-    match Exit::of(error) {
-        Exit::Denied => Failure::Refused(Reason::Denied),
-        Exit::Locked => Failure::Refused(Reason::Locked),
-        Exit::LoggedOut => Failure::Refused(Reason::Expired),
-        Exit::UnknownNode => Failure::Refused(Reason::Gone),
-        _ => Failure::Passing,
+    let what = match end.reason() {
+        Reason::Gone => Some("was restarted"),
+        Reason::Stopping => Some("was stopped"),
+        _ => None,
+    };
+    if let Some(what) = what {
+        let sentence = format!("The agent of {node} {what}, and the session has ended with it.");
+        return Some(fail(exit, sentence + " Connect again."));
     }
+    let why = Broken(end);
+    Some(fail(exit, format!("The session on {node} is over: {why}.")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::fail;
 
     #[test]
-    fn the_end_of_the_agent_is_named() {
-        let sentence = gone(Reason::Gone, "n").unwrap().to_string();
-        assert!(sentence.starts_with("The agent of n was restarted"), "{sentence}");
-        assert!(gone(Reason::Stopping, "n").is_some());
-        assert!(gone(Reason::Finished, "n").is_none());
-    }
-
-    #[test]
-    fn only_a_decision_ends_a_session() {
-        for (exit, expected) in [
-            (Exit::Offline, Failure::Passing),
-            (Exit::Unreachable, Failure::Passing),
-            (Exit::Busy, Failure::Passing),
-            (Exit::Denied, Failure::Refused(Reason::Denied)),
-            (Exit::Locked, Failure::Refused(Reason::Locked)),
+    fn the_end_of_a_kept_session_is_told_in_a_sentence() {
+        for (end, exit, sentence) in [
+            (
+                End::GivenUp(Reason::GraceOver),
+                Exit::SessionOver,
+                "The session on n is over: the link was lost for too long.",
+            ),
+            (
+                End::Reset(Reason::Denied),
+                Exit::Denied,
+                "The session on n is over: your roles no longer allow this session.",
+            ),
+            (
+                End::Reset(Reason::Locked),
+                Exit::Locked,
+                "The session on n is over: locked.",
+            ),
+            (
+                End::Reset(Reason::Gone),
+                Exit::SessionOver,
+                "The agent of n was restarted, and the session has ended with it. Connect again.",
+            ),
+            (
+                End::Reset(Reason::Stopping),
+                Exit::SessionOver,
+                "The agent of n was stopped, and the session has ended with it. Connect again.",
+            ),
         ] {
-            assert_eq!(failure(&fail(exit, "x")), expected);
+            let error = over(end, "n").unwrap();
+            assert_eq!((Exit::of(&error), &*error.to_string()), (exit, sentence));
         }
-        assert!(is_answer(&fail(Exit::Offline, "x")));
-        assert!(!is_answer(&fail(Exit::ConnectionLost, "x")));
-        assert!(!is_answer(
-            &std::io::Error::from(std::io::ErrorKind::BrokenPipe).into()
-        ));
+        assert!(over(End::Clean, "n").is_none());
+        assert!(over(End::Reset(Reason::Finished), "n").is_none());
     }
 }

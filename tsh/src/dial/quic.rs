@@ -1,11 +1,13 @@
 //! QUIC towards the proxy.
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use link_quic::Control;
+use bytes::Bytes;
+use link_quic::{Control, insist};
 use nix::sys::socket::{setsockopt, sockopt};
 use protocol::error::CloseCode;
 use protocol::{CLIENT_FIRST_CID, SERVER_NAME};
@@ -16,8 +18,10 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+use super::pulse::Counts;
 use super::refusal;
 use crate::address::ProxyAddr;
+use crate::output;
 
 mod stream;
 
@@ -33,8 +37,13 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 const WINDOW: u32 = 16 << 20;
 /// NATs forget a silent UDP flow after 30 s.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-/// Silence after which the proxy is given up: time enough to change the network.
-const IDLE_LIMIT: Duration = Duration::from_secs(60);
+/// Silence after which each end gives the other up. As long as both know the connection, it is the
+/// fastest way back; but for so long, nobody knows that a client is gone that did not say so.
+const IDLE_LIMIT: Duration = Duration::from_secs(180);
+/// Pings that find room beside what a silent path has swallowed: one a second for as long.
+const PINGS: u32 = 180;
+/// Datagrams that wait to be sent: they are empty, and one is as good as many.
+const DATAGRAMS: usize = 64;
 /// Asked of the kernel, which may give less: what a fast proxy sends while we are busy.
 const SOCKET_BUFFER: usize = 4 << 20;
 /// More addresses than this are not tried at once.
@@ -48,12 +57,12 @@ pub(super) enum Outcome {
     Blocked(String),
 }
 
-/// A connection, and the socket under it.
-#[derive(Debug)]
+/// A connection, and the socket under it. Clones are of the same connection.
+#[derive(Debug, Clone)]
 pub(crate) struct Connection {
     connection: quinn::Connection,
     // Dropped last: it sends what the connection has left to say.
-    _endpoint: Endpoint,
+    endpoint: Endpoint,
 }
 
 impl Connection {
@@ -67,6 +76,37 @@ impl Connection {
     /// Why the proxy closed the connection, if it did.
     pub(super) fn close_reason(&self) -> Option<ConnectionError> {
         self.connection.close_reason()
+    }
+
+    /// The proxy's address.
+    pub(super) fn remote(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+
+    /// What was said, and what was heard.
+    pub(super) fn pulse(&self) -> Counts {
+        let stats = self.connection.stats();
+        let (said, heard) = (stats.frame_tx, stats.frame_rx);
+        Counts {
+            said: said.stream + said.datagram + said.ping + said.max_data + said.max_stream_data,
+            heard: heard.acks + heard.stream,
+        }
+    }
+
+    /// Asks for a sign of life, whatever the path has swallowed.
+    pub(super) fn ping(&self) {
+        insist(self.connection.congestion_state(), PINGS);
+        // A connection that has ended says so elsewhere.
+        let _ = self.connection.send_datagram(Bytes::new());
+    }
+
+    /// Goes on from another address, and asks for a sign of life.
+    pub(super) fn rebind(&self) {
+        let rebound = socket(self.remote()).map(|socket| self.endpoint.rebind(socket));
+        if let Err(error) | Ok(Err(error)) = rebound {
+            output::debug(|| format!("no socket for the new network: {error}"));
+        }
+        self.ping();
     }
 
     /// Closes the connection and sees to it that the packet saying so leaves.
@@ -124,19 +164,12 @@ async fn attempt(address: SocketAddr, config: ClientConfig) -> Result<Connection
         .map_err(|error| Failed::Local(error.into()))?;
     Ok(Connection {
         connection: connecting.await.map_err(Failed::Quic)?,
-        _endpoint: endpoint,
+        endpoint,
     })
 }
 
 fn endpoint(towards: SocketAddr) -> Result<Endpoint> {
-    let any: SocketAddr = if towards.is_ipv4() {
-        (Ipv4Addr::UNSPECIFIED, 0).into()
-    } else {
-        (Ipv6Addr::UNSPECIFIED, 0).into()
-    };
-    let socket = UdpSocket::bind(any).context("no UDP socket")?;
-    let _ = setsockopt(&socket, sockopt::RcvBuf, &SOCKET_BUFFER);
-    let _ = setsockopt(&socket, sockopt::SndBuf, &SOCKET_BUFFER);
+    let socket = socket(towards).context("no UDP socket")?;
     let runtime = Arc::new(TokioRuntime);
     Ok(Endpoint::new(
         EndpointConfig::default(),
@@ -144,6 +177,19 @@ fn endpoint(towards: SocketAddr) -> Result<Endpoint> {
         socket,
         runtime,
     )?)
+}
+
+/// A socket that sends from whatever address leads there.
+fn socket(towards: SocketAddr) -> io::Result<UdpSocket> {
+    let any: SocketAddr = if towards.is_ipv4() {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    } else {
+        (Ipv6Addr::UNSPECIFIED, 0).into()
+    };
+    let socket = UdpSocket::bind(any)?;
+    let _ = setsockopt(&socket, sockopt::RcvBuf, &SOCKET_BUFFER);
+    let _ = setsockopt(&socket, sockopt::SndBuf, &SOCKET_BUFFER);
+    Ok(socket)
 }
 
 fn config(tls: &rustls::ClientConfig) -> Result<ClientConfig> {
@@ -158,7 +204,9 @@ fn config(tls: &rustls::ClientConfig) -> Result<ClientConfig> {
         .max_idle_timeout(Some(IdleTimeout::try_from(IDLE_LIMIT)?))
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .datagram_receive_buffer_size(None);
+        // None come, but who takes none may send none.
+        .datagram_receive_buffer_size(Some(DATAGRAMS))
+        .datagram_send_buffer_size(DATAGRAMS);
     let crypto = QuicClientConfig::try_from(Arc::new(tls.clone()))?;
     let mut config = ClientConfig::new(Arc::new(crypto));
     config

@@ -33,14 +33,23 @@ pub(crate) async fn resolve(proxy: &ProxyAddr) -> Result<Vec<SocketAddr>> {
     Ok(addresses)
 }
 
-/// Connects to the first address that answers.
+/// Connects to the first address of a proxy that answers.
 pub(crate) async fn connect(proxy: &ProxyAddr) -> Result<TcpStream> {
+    let addresses = resolve(proxy).await?;
+    Ok(connect_to(proxy, &addresses).await?.0)
+}
+
+/// Connects to the first of these addresses that answers.
+pub(super) async fn connect_to(
+    proxy: &ProxyAddr,
+    addresses: &[SocketAddr],
+) -> Result<(TcpStream, SocketAddr)> {
     let mut last = None;
-    for address in resolve(proxy).await? {
+    for &address in addresses {
         match timeout(CONNECT_DEADLINE, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 tune(&stream);
-                return Ok(stream);
+                return Ok((stream, address));
             }
             Ok(Err(error)) => last = Some(error.to_string()),
             Err(_) => last = Some("no answer".to_owned()),

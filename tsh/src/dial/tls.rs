@@ -1,5 +1,6 @@
 //! TLS towards the proxy's internal protocol, for QUIC and for TCP.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,16 +36,18 @@ pub(super) fn config(user: &LoggedIn) -> Result<ClientConfig> {
     Ok(config)
 }
 
-/// Connects over TCP.
+/// Connects over TCP, to the first address that answers.
 pub(super) async fn connect(
     proxy: &ProxyAddr,
+    addresses: &[SocketAddr],
     config: ClientConfig,
-) -> Result<TlsStream<TcpStream>> {
-    let socket = tcp::connect(proxy).await?;
+) -> Result<(TlsStream<TcpStream>, SocketAddr)> {
+    let (socket, address) = tcp::connect_to(proxy, addresses).await?;
     let name = ServerName::try_from(SERVER_NAME)?;
     let connecting = TlsConnector::from(Arc::new(config)).connect(name, socket);
     match timeout(HANDSHAKE_DEADLINE, connecting).await {
-        Ok(connected) => connected.map_err(|error| refusal::of_tls(error, proxy)),
+        Ok(Ok(stream)) => Ok((stream, address)),
+        Ok(Err(error)) => Err(refusal::of_tls(error, proxy)),
         Err(_) => Err(fail(
             Exit::Unreachable,
             format!("{proxy} takes the connection but does not answer. Try again."),

@@ -1,6 +1,7 @@
 //! From the user to the node: keys, or the bytes of standard input, and the terminal's size.
 
 use std::future::pending;
+use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -8,10 +9,16 @@ use russh::ChannelWriteHalf;
 use russh::client::Msg;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 
 use super::escape::{Command, Escapes, HELP};
+use super::notice::OtherWindow;
 use super::{Plan, stdio, terminal};
 use crate::output;
+
+/// How long the node believes in another window, so that its program draws everything anew: long
+/// enough for a program to notice that has something else to do.
+const OTHER_WINDOW: Duration = Duration::from_millis(200);
 
 /// What the user asked for with a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,14 +29,24 @@ pub(super) struct Input<'a> {
     channel: &'a ChannelWriteHalf<Msg>,
     /// Only where keys are typed.
     escapes: Option<Escapes>,
+    /// The node should draw its screen anew.
+    redraw: mpsc::Receiver<OtherWindow>,
+    /// When the node is to be told of the real window again.
+    real_at: Option<Instant>,
 }
 
 impl<'a> Input<'a> {
     /// `raw` says that the keys of a raw terminal are read.
-    pub(super) fn new(channel: &'a ChannelWriteHalf<Msg>, raw: bool) -> Self {
+    pub(super) fn new(
+        channel: &'a ChannelWriteHalf<Msg>,
+        raw: bool,
+        redraw: mpsc::Receiver<OtherWindow>,
+    ) -> Self {
         Self {
             channel,
             escapes: raw.then(Escapes::new),
+            redraw,
+            real_at: None,
         }
     }
 
@@ -57,7 +74,16 @@ impl<'a> Input<'a> {
                         self.channel.eof().await?;
                     }
                 },
-                () = change(&mut resized) => self.resize().await?,
+                () = change(&mut resized) => self.resize(None).await?,
+                Some(other) = self.redraw.recv() => {
+                    // A window of the same size as before is no news to anybody.
+                    self.resize(Some(other)).await?;
+                    self.real_at = Some(Instant::now() + OTHER_WINDOW);
+                }
+                () = until(self.real_at) => {
+                    self.real_at = None;
+                    self.resize(None).await?;
+                }
             }
         }
     }
@@ -80,11 +106,16 @@ impl<'a> Input<'a> {
         Ok(None)
     }
 
-    async fn resize(&self) -> Result<()> {
-        let size = terminal::size();
-        self.channel
-            .window_change(size.columns, size.rows, 0, 0)
-            .await?;
+    /// Tells the node of the window, or of one that is a little smaller.
+    async fn resize(&self, other: Option<OtherWindow>) -> Result<()> {
+        let mut size = terminal::size();
+        match other {
+            Some(OtherWindow::Row) => size.rows = size.rows.saturating_sub(1).max(1),
+            Some(OtherWindow::Column) => size.columns = size.columns.saturating_sub(1).max(1),
+            None => {}
+        }
+        let (columns, rows) = (size.columns, size.rows);
+        self.channel.window_change(columns, rows, 0, 0).await?;
         Ok(())
     }
 }
@@ -92,6 +123,13 @@ impl<'a> Input<'a> {
 async fn next(source: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> {
     match source {
         Some(source) => source.recv().await,
+        None => pending().await,
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
         None => pending().await,
     }
 }

@@ -10,6 +10,7 @@ use russh::ChannelWriteHalf;
 use russh::client::{Handle, Msg};
 
 use super::client::Client;
+use super::loss::Loss;
 use super::{Plan, pump, terminal};
 use crate::cli::ssh::Destination;
 use crate::error::{Exit, Failure, fail};
@@ -41,6 +42,7 @@ pub(super) async fn session(
     session: &Handle<Client>,
     to: &Destination,
     plan: &Plan,
+    loss: Loss,
 ) -> Result<Option<u8>> {
     let opened = session.channel_open_session().await;
     let (read, write) = opened.with_context(|| refused_channel(to))?.split();
@@ -48,7 +50,7 @@ pub(super) async fn session(
         Exit::ConnectionLost,
         "The connection ended before the session began",
     ))?;
-    pump::run(read, &write, requests, to, plan).await
+    pump::run(read, &write, requests, to, plan, loss).await
 }
 
 fn refused_channel(to: &Destination) -> Failure {

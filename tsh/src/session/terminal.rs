@@ -4,7 +4,7 @@
 //! [`Raw`] puts it back when dropped, be it at the end, on an error, a signal or a panic; nothing
 //! in `tsh` leaves without dropping it.
 
-use std::io::{IsTerminal, Stdin, stdin};
+use std::io::{IsTerminal, Stdin, stdin, stdout};
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
@@ -30,6 +30,11 @@ pub(super) struct Size {
 /// Whether standard input is a terminal.
 pub(super) fn is_input() -> bool {
     stdin().is_terminal()
+}
+
+/// Whether standard output is a terminal that does what it is told.
+pub(super) fn is_screen() -> bool {
+    stdout().is_terminal() && kind() != "dumb"
 }
 
 /// The size of the terminal now.

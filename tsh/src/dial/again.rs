@@ -1,0 +1,267 @@
+//! Dialling again, when a connection may be dead, or a name server, or UDP.
+//!
+//! The connection there is knows its way, and costs the fewest round trips; but it may be that the
+//! proxy no longer knows it. So it is asked first, and if it gives no sign of life, a new one is made
+//! beside it. Whichever gives an answer first is used.
+
+use std::future::pending;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Result;
+use protocol::error::DecodeError;
+use protocol::resume::Reason;
+use resumable::client::{Dial, Dialling, Failure};
+use tokio::time::{sleep, timeout};
+
+use super::{Answer, ByteStream, Carrier, Connected, ask, connect, quic, request, tls};
+use crate::cli::ssh::Destination;
+use crate::error::Exit;
+use crate::login::LoggedIn;
+use crate::output;
+
+/// The proxy says within 5 s that a node's link is dead. If it does not say anything, the
+/// connection to it is.
+const ANSWER_LIMIT: Duration = Duration::from_secs(6);
+/// What the connection there is gets to show a sign of life, before another is made beside it: more
+/// than that takes on most paths.
+const HEAD_START: Duration = Duration::from_millis(500);
+/// Between two attempts to make a connection: one may fail at once.
+const PAUSE: Duration = Duration::from_millis(200);
+/// What the way that worked last gets before all are tried, by name and over TCP.
+const KNOWN_ALONE: Duration = Duration::from_secs(3);
+
+/// What is needed to dial again.
+pub(super) struct Again {
+    user: Arc<LoggedIn>,
+    to: Destination,
+    /// The connection of the moment.
+    carrier: Mutex<Option<Carrier>>,
+    /// Why the proxy did not let the stream go on.
+    refusal: Mutex<Option<anyhow::Error>>,
+}
+
+/// For the stream that needs it.
+pub(super) struct Redial(pub(super) Arc<Again>);
+
+impl Dial for Redial {
+    fn dial<'a>(&'a self, opening: &'a [u8]) -> Dialling<'a> {
+        Box::pin(async {
+            let dialled = self.0.dial(opening).await;
+            dialled
+                .map(resumable::Carrier::of)
+                .map_err(|error| self.0.failed(error))
+        })
+    }
+}
+
+impl Again {
+    pub(super) const fn new(user: Arc<LoggedIn>, to: Destination, carrier: Carrier) -> Self {
+        Self {
+            user,
+            to,
+            carrier: Mutex::new(Some(carrier)),
+            refusal: Mutex::new(None),
+        }
+    }
+
+    /// Why the proxy did not let the stream go on, in its own words.
+    pub(super) fn refusal(&self) -> Option<anyhow::Error> {
+        let refusal = self.refusal.lock();
+        refusal.unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn failed(&self, error: anyhow::Error) -> Failure {
+        output::debug(|| format!("cannot go on yet: {error:#}"));
+        let failure = failure(&error);
+        if failure != Failure::Passing {
+            let refusal = self.refusal.lock();
+            *refusal.unwrap_or_else(PoisonError::into_inner) = Some(error);
+        }
+        failure
+    }
+
+    /// The connection of the moment.
+    pub(super) fn carrier(&self) -> Option<Carrier> {
+        let place = self.carrier.lock();
+        place.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn use_from_now(&self, carrier: Carrier) {
+        let place = self.carrier.lock();
+        *place.unwrap_or_else(PoisonError::into_inner) = Some(carrier);
+    }
+
+    async fn dial(&self, opening: &[u8]) -> Result<Box<dyn ByteStream>> {
+        let request = request(&self.to, Some(opening))?;
+        let known = self.carrier();
+        let mut over = pin!(self.over(known.as_ref(), &request));
+        let early = tokio::select! {
+            dialled = &mut over => Some(dialled),
+            () = seems_dead(known.as_ref()) => None,
+        };
+        match early {
+            Some(Err(error))
+                if !is_answer(&error) || known.as_ref().is_some_and(Carrier::is_closed) => {}
+            Some(dialled) => return dialled,
+            None => {
+                return tokio::select! {
+                    dialled = answered(over) => dialled,
+                    dialled = self.anew(known.as_ref(), &request) => dialled,
+                };
+            }
+        }
+        self.anew(known.as_ref(), &request).await
+    }
+
+    /// Over a connection that there is.
+    async fn over(&self, known: Option<&Carrier>, request: &[u8]) -> Result<Box<dyn ByteStream>> {
+        let Some(Carrier::Quic(connection)) = known else {
+            return pending().await;
+        };
+        let asked = async {
+            let mut stream = connection.open(&self.user.profile.proxy).await?;
+            accepted(&ask(&mut stream, request).await?)?;
+            anyhow::Ok::<Box<dyn ByteStream>>(Box::new(stream))
+        };
+        let asked = timeout(ANSWER_LIMIT, asked).await;
+        asked.unwrap_or_else(|_| Err(super::silent()))
+    }
+
+    /// Over a new connection.
+    async fn anew(&self, known: Option<&Carrier>, request: &[u8]) -> Result<Box<dyn ByteStream>> {
+        let mut connected = self.connect(known).await?;
+        accepted(&connected.ask(request, &self.user).await?)?;
+        let Connected { stream, carrier } = connected;
+        self.use_from_now(carrier);
+        Ok(stream)
+    }
+
+    /// A new connection: by the way that worked last, or, a little later, by any.
+    async fn connect(&self, known: Option<&Carrier>) -> Result<Connected> {
+        let any = async {
+            if known.is_some() {
+                sleep(KNOWN_ALONE).await;
+            }
+            connect(&self.user).await
+        };
+        let same = async {
+            match known {
+                Some(Carrier::Quic(connection)) => self.quic(connection.remote()).await,
+                Some(Carrier::Tls(address)) => self.tls(*address).await,
+                None => None,
+            }
+        };
+        let (mut any, mut same) = (pin!(any), pin!(same));
+        tokio::select! {
+            connected = &mut any => connected,
+            connected = &mut same => match connected {
+                Some(connected) => Ok(connected),
+                None => any.await,
+            },
+        }
+    }
+
+    /// Tries until it gets through: without a network, each attempt gives up after a while.
+    async fn quic(&self, address: SocketAddr) -> Option<Connected> {
+        let proxy = &self.user.profile.proxy;
+        let tls = tls::config(&self.user).ok()?;
+        loop {
+            if let quic::Outcome::Connected(connection) =
+                quic::connect(proxy, &[address], &tls).await.ok()?
+            {
+                return Some(Connected {
+                    stream: Box::new(connection.open(proxy).await.ok()?),
+                    carrier: Carrier::Quic(connection),
+                });
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn tls(&self, address: SocketAddr) -> Option<Connected> {
+        let tls = tls::config(&self.user).ok()?;
+        let connected = tls::connect(&self.user.profile.proxy, &[address], tls).await;
+        Some(Connected {
+            stream: Box::new(connected.ok()?.0),
+            carrier: Carrier::Tls(address),
+        })
+    }
+}
+
+/// Returns when there is no connection that gives a sign of life.
+async fn seems_dead(known: Option<&Carrier>) {
+    let Some(Carrier::Quic(connection)) = known else {
+        return;
+    };
+    let before = connection.pulse().heard;
+    connection.ping();
+    sleep(HEAD_START).await;
+    if connection.pulse().heard != before {
+        pending().await
+    }
+}
+
+/// An answer, if one comes.
+async fn answered(
+    asked: impl Future<Output = Result<Box<dyn ByteStream>>>,
+) -> Result<Box<dyn ByteStream>> {
+    match asked.await {
+        Err(error) if !is_answer(&error) => pending().await,
+        answer => answer,
+    }
+}
+
+fn accepted(answer: &Answer) -> Result<()> {
+    match answer {
+        Answer::Accepted => Ok(()),
+        // Not an answer to who comes back.
+        Answer::NotResumable(_) => Err(super::garbled(DecodeError::Malformed)),
+    }
+}
+
+/// Whether the proxy has decided, and would decide the same over another connection.
+fn is_answer(error: &anyhow::Error) -> bool {
+    !matches!(
+        Exit::of(error),
+        Exit::ConnectionLost | Exit::Unreachable | Exit::Other
+    )
+}
+
+/// What an error means for the stream.
+fn failure(error: &anyhow::Error) -> Failure {
+    match Exit::of(error) {
+        Exit::Denied => Failure::Refused(Reason::Denied),
+        Exit::Locked => Failure::Refused(Reason::Locked),
+        Exit::LoggedOut => Failure::Refused(Reason::Expired),
+        Exit::UnknownNode => Failure::Refused(Reason::Gone),
+        _ => Failure::Passing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::fail;
+
+    #[test]
+    fn only_a_decision_ends_a_session() {
+        for (exit, expected) in [
+            (Exit::Offline, Failure::Passing),
+            (Exit::Unreachable, Failure::Passing),
+            (Exit::Busy, Failure::Passing),
+            (Exit::Denied, Failure::Refused(Reason::Denied)),
+            (Exit::Locked, Failure::Refused(Reason::Locked)),
+            (Exit::LoggedOut, Failure::Refused(Reason::Expired)),
+        ] {
+            assert_eq!(failure(&fail(exit, "x")), expected);
+        }
+        assert!(is_answer(&fail(Exit::Offline, "x")));
+        assert!(!is_answer(&fail(Exit::ConnectionLost, "x")));
+        assert!(!is_answer(
+            &std::io::Error::from(std::io::ErrorKind::BrokenPipe).into()
+        ));
+    }
+}

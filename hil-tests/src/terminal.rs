@@ -79,6 +79,25 @@ impl Terminal {
         self.tmux(&["capture-pane", "-p", "-J", "-t", "t"])
     }
 
+    /// All that there is to see: text with its colours, the cursor, and which screen it is.
+    ///
+    /// # Errors
+    /// If the terminal is gone.
+    pub fn look(&self) -> Result<String> {
+        let screen = self.tmux(&["capture-pane", "-p", "-e", "-t", "t"])?;
+        Ok(format!("{screen}{}", self.cursor()?))
+    }
+
+    /// Where the cursor is, as column and row from 0, and which screen it is on.
+    ///
+    /// # Errors
+    /// If the terminal is gone.
+    pub fn cursor(&self) -> Result<String> {
+        let format = "#{cursor_x},#{cursor_y} #{?alternate_on,alternate,main} screen, \
+                      cursor #{?cursor_flag,shown,hidden}";
+        self.tmux(&["display-message", "-p", "-t", "t", format])
+    }
+
     /// Waits until there is something to see.
     ///
     /// # Errors

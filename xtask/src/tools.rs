@@ -23,6 +23,7 @@ pub(crate) const TEST: &[Tool<'_>] = &[
     ("ping", "iputils-ping", "tests measure emulated links"),
     ("rsync", "rsync", "tests copy files through the tunnel"),
     ("tmux", "tmux", "tests drive a real terminal"),
+    ("vim", "vim", "tests look at a program that fills it"),
     ("faketime", "faketime", "tests let certificates expire"),
 ];
 

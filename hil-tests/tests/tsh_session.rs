@@ -309,8 +309,11 @@ fn another_node_than_the_one_asked_for_is_not_logged_in_to() {
     // The host CA of another cluster, with which this one's nodes have nothing to do.
     let (_dir, other) = Cluster::temporary().unwrap();
     let ca = other.tctl(&["auth", "export", "--type", "host"]).unwrap();
+    let ca = ca.ok().unwrap();
+    let key = ca.lines().next().unwrap().splitn(3, ' ').nth(2).unwrap();
     let known_hosts = scene.operator.kept("known_hosts").unwrap();
-    std::fs::write(known_hosts, ca.ok().unwrap()).unwrap();
+    // As tsh keeps it.
+    std::fs::write(known_hosts, format!("@cert-authority * {key}\n")).unwrap();
     let done = scene.operator.tsh(&["ssh", &target, "true"]).unwrap();
     done.refused(246, "is not signed by the cluster's CA")
         .unwrap();

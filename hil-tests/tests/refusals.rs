@@ -309,8 +309,10 @@ fn a_certificate_of_a_removed_user_is_no_good_for_the_next_one_of_that_name() {
     let done = operator.tsh(&["ssh", &target, "true"]).unwrap();
     done.refused(251, sentence).unwrap();
     cluster.audited("T1006W", sentence).unwrap();
-    let listed = operator.tsh(&["ls"]).unwrap();
-    listed.refused(249, "made anew").unwrap();
+    for list in ["ls", "sessions"] {
+        let listed = operator.tsh(&[list]).unwrap();
+        listed.refused(249, "made anew").unwrap();
+    }
     operator.login(&cluster, PASSWORD).unwrap().ok().unwrap();
     let done = operator.tsh(&["ssh", &target, "echo here"]).unwrap();
     assert_eq!(done.stdout, "here\n", "{done:?}");

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use protocol::message::dial::{ClientRequest, DialReply};
 use protocol::message::{Blob, Text};
 use protocol::{ALPN_CLIENT, CLIENT_FIRST_CID, SERVER_NAME};
-use quinn::{ClientConfig, ConnectionId};
+use quinn::{ClientConfig, ConnectionId, WriteError};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -101,7 +101,11 @@ impl Dialler {
             DialReply::Accepted => {}
             DialReply::Refused { text, .. } => bail!("{text}"),
         }
-        to.write_all(says).await?;
+        match to.write_all(says).await {
+            // Who has heard enough says why.
+            Ok(()) | Err(WriteError::Stopped(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
         let mut got = Vec::new();
         while got.len() < count {
             match from.read_chunk(count - got.len(), true).await? {

@@ -268,8 +268,8 @@ period = "5m"
                 "3: colour: unknown key; expected cluster, ca_pin",
             ),
             (
-                "[resume]\nstreams = 33",
-                "2: resume.streams: expected a number from 0 to 32",
+                "[resume]\nstreams = 129",
+                "2: resume.streams: expected a number from 0 to 128",
             ),
             (
                 "[resume]\nbuffer_kib = \"1M\"",

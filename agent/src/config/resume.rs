@@ -8,10 +8,11 @@ const KIB: u32 = 1024;
 /// As much as 32 bits count, and far more than streams can use.
 const MOST_MEMORY_KIB: u32 = 1 << 20;
 
-/// What an agent keeps if nothing is said. Memory is set aside, not taken, before a stream needs it.
+/// What an agent keeps if nothing is said: as many as the sessions that it serves then, and half of
+/// them must not be one person's. Memory is set aside, not taken, before a stream needs it.
 pub(crate) const DEFAULT: Limits = Limits {
-    streams: MAX_STREAMS,
-    per_user: MAX_STREAMS / 2,
+    streams: 32,
+    per_user: 16,
     memory: 2 * KIB * KIB,
     sizes: Sizes::AGENT,
 };

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// The largest packet.
 pub(crate) const MAX_PACKET: usize = MAX_FRAME;
-/// Programs that a keeper can name: those of 32 sessions with 16 channels each, and its guard.
+/// Programs that a keeper can name: those of 32 sessions with 16 channels each, and its guard. More
+/// do not fit beside as many streams as there can be.
 const MAX_PROGRAMS: usize = 32 * 16 + 1;
 
 /// From the agent.

@@ -17,9 +17,9 @@ use super::quic::{self, Offload};
 use super::race::race;
 use super::ssh::{self, Around, Identity};
 use super::transport::{Fault, FaultKind, Pending, Transport};
-use super::{tcp, tls};
+use super::{dial, tcp, tls};
 use crate::address::Address;
-use crate::config::Config;
+use crate::config::{Config, resume};
 use crate::proxy::{self, HttpProxy};
 use crate::settings::Env;
 
@@ -33,6 +33,8 @@ const STAGGER: Duration = Duration::from_millis(500);
 pub(crate) struct Route {
     pub(crate) address: Address,
     pub(crate) offload: Offload,
+    /// Sessions that are served at once.
+    pub(crate) places: usize,
     pub(crate) policy: Policy,
     /// For TCP; UDP goes straight.
     pub(crate) proxy: Option<HttpProxy>,
@@ -59,6 +61,7 @@ impl Route {
             proxy: proxy::settle(&config.proxy, env, &address),
             address,
             offload: config.udp_offload.unwrap_or_default(),
+            places: dial::places(config.resume.unwrap_or(resume::DEFAULT).streams),
             policy: config.transport.unwrap_or_default(),
             last: None,
         }
@@ -70,6 +73,7 @@ impl Route {
         Self {
             address,
             offload: Offload::default(),
+            places: dial::places(0),
             policy: Policy::default(),
             proxy: None,
             last: None,
@@ -204,9 +208,10 @@ impl Way {
             .into_iter()
             .map(|to| -> Pending<'static, Result<_, Fault>> {
                 let (tls, offload) = (ClientConfig::clone(tls), self.route.offload);
+                let places = self.route.places;
                 Box::pin(async move {
                     log::debug!("connecting to {to} over UDP");
-                    quic::connect(to, tls, offload).await
+                    quic::connect(to, tls, offload, places).await
                 })
             })
             .collect();

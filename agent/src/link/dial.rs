@@ -25,8 +25,9 @@ use crate::ssh;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the last bytes of a session may take to arrive before the stream is forgotten.
 pub(super) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Sessions served at once: at about 200 KiB each, what a device with 32 MB of RAM can spare.
-const MAX_SESSIONS: usize = 32;
+/// Sessions served at once: at about 200 KiB each, what a device with 32 MB of RAM can spare. Who
+/// lets more of them outlive their links has more.
+const SESSIONS: usize = 32;
 
 /// A dial that waits for its answer.
 pub(crate) struct Request {
@@ -167,14 +168,19 @@ fn dial(header: &DialHeader<'_>) -> ssh::Dial {
     }
 }
 
-/// Decides on a dial.
+/// How many sessions are served at once, if so many of them may outlive their links.
+pub(super) fn places(outliving: usize) -> usize {
+    SESSIONS.max(outliving)
+}
+
+/// Decides on a dial, where so many of all places are taken.
 pub(super) fn admit(
-    sessions: usize,
+    (taken, places): (usize, usize),
     only_login: Option<&str>,
     logins: &[String],
 ) -> Result<(), Refused> {
-    if sessions >= MAX_SESSIONS {
-        let text = format!("This node serves {MAX_SESSIONS} sessions already; try again later.");
+    if taken >= places {
+        let text = format!("This node serves {places} sessions already; try again later.");
         return Err(Refused {
             reason: DialRefusal::Busy,
             text,
@@ -329,13 +335,16 @@ mod tests {
     #[test]
     fn dials_are_admitted_by_number_and_login() {
         let logins = ["root".to_owned(), "ann".to_owned()];
-        assert_eq!(admit(0, None, &logins), Ok(()));
-        assert_eq!(admit(31, Some("ann"), &logins), Ok(()));
+        let few = places(4);
+        assert_eq!(admit((0, few), None, &logins), Ok(()));
+        assert_eq!(admit((31, few), Some("ann"), &logins), Ok(()));
         assert_eq!(
-            admit(32, None, &logins).unwrap_err().reason,
+            admit((32, few), None, &logins).unwrap_err().reason,
             DialRefusal::Busy
         );
-        let refused = admit(0, Some("bob"), &logins).unwrap_err();
+        assert_eq!(admit((99, places(100)), None, &logins), Ok(()));
+        assert!(admit((100, places(100)), None, &logins).is_err());
+        let refused = admit((0, few), Some("bob"), &logins).unwrap_err();
         assert_eq!(refused.reason, DialRefusal::LoginUnavailable);
         assert!(refused.text.contains("bob"));
     }

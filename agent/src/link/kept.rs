@@ -11,6 +11,7 @@ use resumable::{Carrier, Handle, Status};
 use tokio::sync::mpsc;
 
 use super::input::Input;
+use crate::config::resume::DEFAULT;
 use crate::machine;
 
 /// With less memory than this left, the system needs it more.
@@ -28,6 +29,8 @@ struct Kept {
 /// See the [module](self).
 pub(super) struct KeptStreams {
     table: Table,
+    /// How many are remembered when they have ended.
+    remembered: usize,
     /// Those that go on, and those that have ended and may still be asked for.
     streams: VecDeque<Kept>,
     /// Those that have ended, and the cluster does not know.
@@ -41,9 +44,10 @@ pub(super) struct Visitor<'a> {
 }
 
 impl KeptStreams {
-    pub(super) const fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         Self {
             table: Table::new(limits),
+            remembered: limits.streams.max(DEFAULT.streams),
             streams: VecDeque::new(),
             untold: VecDeque::new(),
         }
@@ -125,7 +129,7 @@ impl KeptStreams {
         self.table.remove(id);
         self.is_over(id);
         let over = self.streams.iter().filter(|kept| kept.is_over()).count();
-        if over > MAX_STREAMS
+        if over > self.remembered
             && let Some(oldest) = self.streams.iter().position(Kept::is_over)
         {
             self.streams.remove(oldest);
@@ -232,7 +236,6 @@ pub(super) async fn look_after(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::resume::DEFAULT;
     use protocol::resume::{Secret, Sizes, VERSION};
     use tokio::io::{AsyncReadExt, DuplexStream};
 
@@ -339,7 +342,7 @@ mod tests {
             stream.handle.reset(Reason::Locked);
             kept.ended(StreamId([n; 16]));
         }
-        assert_eq!(kept.streams.len(), MAX_STREAMS);
+        assert_eq!(kept.streams.len(), DEFAULT.streams);
         let (carried, _there) = carrier();
         let asked = kept.attach(&attach(99), &visitor("ann", &[]), carried, Duration::ZERO);
         assert_eq!(asked.err().unwrap().1, Reason::Locked);

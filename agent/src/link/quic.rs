@@ -22,8 +22,9 @@ use super::transport::{Fault, FaultKind, Pending, Stream, Traffic, Transport};
 /// The supervisor knows how long silence may last, and keeps a dark connection for a while; this
 /// only sweeps up connections that it no longer holds.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
-/// Twice the sessions that are served at once: a dial too many is answered, not stalled.
-const MAX_DIALS: u32 = 64;
+/// Streams for each session that is served: a dial too many is answered, not stalled, and so is one
+/// that replaces another.
+const DIALS: usize = 2;
 /// One stream's receive buffer at most: 1 MiB keeps 40 Mbit/s flowing at a 200 ms round trip.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// All streams' receive buffers together: three that nobody reads leave room for one more, and that
@@ -75,10 +76,11 @@ pub(super) async fn connect(
     to: SocketAddr,
     tls: rustls::ClientConfig,
     offload: Offload,
+    places: usize,
 ) -> Result<Quic, Fault> {
     let endpoint = endpoint(to, offload)?;
     let connecting = endpoint
-        .connect_with(config(tls, offload)?, to, SERVER_NAME)
+        .connect_with(config(tls, offload, places)?, to, SERVER_NAME)
         .map_err(Fault::local)?;
     let connection = connecting.await;
     let connection = connection.map_err(|error| of_stranger(fault::of(&error)))?;
@@ -121,7 +123,12 @@ fn apply(offload: Offload, socket: &UdpSocket) {
     }
 }
 
-fn config(tls: rustls::ClientConfig, offload: Offload) -> Result<ClientConfig, Fault> {
+fn config(
+    tls: rustls::ClientConfig,
+    offload: Offload,
+    places: usize,
+) -> Result<ClientConfig, Fault> {
+    let dials = u32::try_from(DIALS * places).map_err(Fault::local)?;
     let crypto = QuicClientConfig::try_from(tls).map_err(Fault::local)?;
     let mut transport = quinn::TransportConfig::default();
     transport
@@ -130,7 +137,7 @@ fn config(tls: rustls::ClientConfig, offload: Offload) -> Result<ClientConfig, F
         ))
         // The supervisor's heartbeats keep the link alive, and a second clock would cost packets.
         .keep_alive_interval(None)
-        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_DIALS))
+        .max_concurrent_bidi_streams(VarInt::from_u32(dials))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(RECEIVE_WINDOW))

@@ -27,6 +27,8 @@ pub(super) struct Sessions {
     pub(super) kept: KeptStreams,
     /// Those of before a restart, in processes of their own.
     pub(super) keepers: Keepers,
+    /// How many may be served at once.
+    places: usize,
     only_login: Option<String>,
     /// Missing only if what the cluster gave cannot be used for SSH.
     host: Option<Arc<ssh::Host>>,
@@ -49,6 +51,7 @@ impl Sessions {
             counts: Vec::new(),
             kept: KeptStreams::new(limits),
             keepers,
+            places: dial::places(limits.streams),
             only_login,
             host: None,
             end_bound: watch::Sender::new(false),
@@ -127,7 +130,8 @@ impl Sessions {
     }
 
     fn decide(&self, dial: &ssh::Dial) -> Result<Arc<ssh::Host>, Refused> {
-        dial::admit(self.count(), self.only_login.as_deref(), &dial.logins)?;
+        let room = (self.count(), self.places);
+        dial::admit(room, self.only_login.as_deref(), &dial.logins)?;
         self.host.clone().ok_or_else(|| Refused {
             reason: DialRefusal::Internal,
             text: "This node has no usable SSH certificate.".to_owned(),

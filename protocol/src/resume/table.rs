@@ -9,12 +9,13 @@
 //!   at once and one a second, a wrong proof costs them all. Names that do not exist are
 //!   counted together. Whoever is not the stream's user is told that it does not exist.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{Reason, Sizes, StreamId};
 
 /// The most streams that a table can hold.
-pub const MAX_STREAMS: usize = 32;
+pub const MAX_STREAMS: usize = 128;
 /// Tries at once: a client on a flapping link has one or two.
 const BURST: u8 = 8;
 /// What a wrong proof costs: no client makes one.
@@ -58,7 +59,8 @@ struct Entry {
 #[derive(Debug, Clone)]
 pub struct Table {
     limits: Limits,
-    entries: heapless::Vec<Entry, MAX_STREAMS>,
+    /// Grows as needed, up to [`MAX_STREAMS`].
+    entries: Vec<Entry>,
     /// Tries for streams that there are not.
     strangers: Bucket,
 }
@@ -69,7 +71,7 @@ impl Table {
     pub const fn new(limits: Limits) -> Self {
         Self {
             limits,
-            entries: heapless::Vec::new(),
+            entries: Vec::new(),
             strangers: Bucket::full(Duration::ZERO),
         }
     }
@@ -83,7 +85,8 @@ impl Table {
         if self.entries.iter().any(|entry| entry.id == id) {
             return Err(Reason::Misbehaved);
         }
-        if self.len() >= self.limits.streams || self.of_user(user).count() >= self.limits.per_user {
+        let places = self.limits.streams.min(MAX_STREAMS);
+        if self.len() >= places || self.of_user(user).count() >= self.limits.per_user {
             return Err(Reason::Busy);
         }
         let sizes = self.share().ok_or(Reason::Memory)?;
@@ -93,7 +96,7 @@ impl Table {
             sizes,
             tries: Bucket::full(now),
         };
-        self.entries.push(entry).map_err(|_| Reason::Busy)?;
+        self.entries.push(entry);
         Ok(sizes)
     }
 
@@ -255,6 +258,21 @@ mod tests {
         assert_eq!(table.admit(id(2), "ann", s(0)), Err(Reason::Misbehaved));
         assert_eq!(table.admit(id(1), "ann", s(0)), Ok(Sizes::AGENT));
         assert_eq!(table.of_user("ann").count(), 4);
+    }
+
+    #[test]
+    fn a_table_takes_no_more_than_it_can_hold_whatever_it_is_allowed() {
+        let mut table = Table::new(Limits {
+            streams: usize::MAX,
+            per_user: usize::MAX,
+            memory: u32::MAX,
+            sizes: Sizes::LEAST,
+        });
+        let admitted = (0..=u8::MAX).map(|n| table.admit(id(n), "ann", s(0)));
+        let refused: Vec<_> = admitted.skip(MAX_STREAMS).collect();
+        assert_eq!(table.len(), MAX_STREAMS);
+        assert!(refused.iter().all(|refused| *refused == Err(Reason::Busy)));
+        assert!(!refused.is_empty());
     }
 
     #[test]

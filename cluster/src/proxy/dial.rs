@@ -192,11 +192,12 @@ impl Proxy {
         self.metrics.sessions.inc();
         tokio::select! {
             // A client that vanishes breaks its stream: nothing to report beyond the end.
-            done = splice(client, stream, &mut moved) => {
+            done = splice(client, stream, session.outlives(), &mut moved) => {
                 if let Err(error) = done {
                     tracing::debug!(%error, "session broke");
                 }
             }
+            () = session.is_over() => tracing::debug!("the client is gone, and the session is over"),
             () = session.ended() => tracing::info!(user = about.user, "session ended by the cluster"),
             () = session.leaving() => {}
         }

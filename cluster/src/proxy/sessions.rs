@@ -32,6 +32,9 @@ const MAX_DETACHED: usize = 10_000;
 /// An agent says that a session is over while the session's stream ends; neither waits for the
 /// other.
 const LAST_WORD: Duration = Duration::from_secs(2);
+/// When a session is over, its last bytes have this long to reach the client. One that is gone
+/// without a word would hold a TCP connection, and with it the session, for a quarter of an hour.
+pub(super) const LAST_BYTES: Duration = Duration::from_secs(10);
 /// An agent gives a session up after the grace time, and says so, by another clock than ours.
 const AFTER_GRACE: Duration = Duration::from_secs(30);
 /// Sessions of plain SSH clients that may outlive their agents' links at once. Each may take up to
@@ -418,6 +421,21 @@ impl Guard {
         if !self.outlives || leaving.wait_for(|leaving| *leaving).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Whether the session outlives its streams.
+    #[must_use]
+    pub fn outlives(&self) -> bool {
+        self.outlives
+    }
+
+    /// Returns when the agent has said that the session is over, and its stream should be, too.
+    pub async fn is_over(&self) {
+        let mut over = self.over.clone();
+        if !self.outlives || over.wait_for(|over| *over).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(LAST_BYTES).await;
     }
 
     /// The agent knows the session: what follows is its end.

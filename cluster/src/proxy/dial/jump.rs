@@ -122,7 +122,7 @@ impl Proxy {
         let mut moved = Moved::default();
         self.metrics.sessions.inc();
         let reason = tokio::select! {
-            done = splice(client, Stream::io(node), &mut moved) => {
+            done = splice(client, Stream::io(node), false, &mut moved) => {
                 if let Err(error) = done {
                     tracing::debug!(%error, "session broke");
                 }

@@ -182,3 +182,22 @@ async fn a_session_that_is_kept_here_ends_with_its_stream() {
     assert_eq!(told, [(NodeId([1; 16]), ID)], "its agent keeps it as well");
     assert!(matches!(guard.leave(MOVED).await, Left::Over(_)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_over_does_not_wait_for_clients_that_are_gone() {
+    let sessions = Sessions::default();
+    let mut gone = sessions.attach(ID, &about("ann", 1), GRACE);
+    gone.begin();
+    let last = sessions.attach(ID, &about("ann", 1), GRACE);
+    assert!(gone.is_over().now_or_never().is_none());
+    assert!(
+        sessions.over(ID, NodeId([1; 16])).is_empty(),
+        "it is carried"
+    );
+    let start = Instant::now();
+    tokio::join!(gone.is_over(), last.is_over());
+    assert_eq!(start.elapsed(), LAST_BYTES, "for the last bytes");
+    assert!(matches!(gone.leave(MOVED).await, Left::Replaced));
+    assert!(matches!(last.leave(MOVED).await, Left::Over(_)));
+    assert!(sessions.is_empty());
+}

@@ -27,6 +27,8 @@ use clock::Clock;
 pub const READY: Duration = Duration::from_secs(60);
 /// Name of every test cluster.
 pub const NAME: &str = "lab";
+/// More events than any scenario makes.
+const ALL: &str = "10000";
 /// Password of every test user.
 pub const PASSWORD: &str = "correct horse battery";
 
@@ -309,7 +311,7 @@ impl Cluster {
     /// # Errors
     /// If the cluster does not answer.
     pub fn audit(&self, code: &str) -> Result<Vec<Value>> {
-        let events = self.tctl_json(&["audit", "ls"])?;
+        let events = self.tctl_json(&["audit", "ls", "--last", ALL])?;
         let events = events.as_array().context("not a list")?;
         let of_kind = events.iter().filter(|event| text(event, "code") == code);
         Ok(of_kind.cloned().collect())

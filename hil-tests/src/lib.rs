@@ -7,6 +7,7 @@
 //! | [`net`] | network namespaces: a device behind NAT with no way in; links that behave as told |
 //! | [`cluster`] | a cluster of one's own, with its agents and users |
 //! | [`scene`] | a device behind emulated links, its cluster and somebody who uses it |
+//! | [`apart`] | a person and a device behind emulated links of their own |
 //! | [`terminal`] | a terminal with a person in front of it |
 //! | [`exchange`] | bytes through a program and back, disturbed while they move |
 //! | [`openssh`] | OpenSSH's ssh-agent |
@@ -18,6 +19,7 @@
 //!
 //! The scenarios are in `tests/`, one file a subject.
 
+pub mod apart;
 pub mod cluster;
 pub mod device;
 pub mod exchange;

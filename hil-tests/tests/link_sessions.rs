@@ -1,20 +1,35 @@
 //! Sessions over emulated links that stop passing UDP, pass it again, and move, while bytes are under
-//! way.
+//! way; and whose clients are stopped meanwhile.
 
 #![allow(
     clippy::unwrap_used,
+    clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a test fails by panicking"
+    clippy::panic,
+    reason = "a test fails by panicking, and prints what it measures"
 )]
 
+use std::io::Read;
+use std::process::Child;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hil_tests::apart;
+use hil_tests::apart::{ATTACHED, Apart, DETACHED, ENDED, STARTED};
 use hil_tests::cluster::{Cluster, PASSWORD, me};
-use hil_tests::exchange::{comes_back_whole, pattern, piped};
+use hil_tests::exchange::{LIMIT, comes_back_whole, pattern, piped};
 use hil_tests::net::Network;
 use hil_tests::net::emulator::{Emulator, Protocol, Rule};
 use hil_tests::process::poll;
 use hil_tests::scene::{NODE, REACH_LIMIT, Scene};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 const SIZE: u32 = 24_000_000;
+/// QUIC between tsh and the cluster ends after three minutes of silence, a little sooner than this;
+/// everything else that asks for a sign of life gives up before: TCP after one minute, a stream that
+/// outlives its links after 8 s.
+const KEEPALIVES: Duration = Duration::from_secs(180);
 
 fn links() -> Option<Emulator> {
     let links = Emulator::new(7).ok();
@@ -100,4 +115,51 @@ fn a_copy_goes_on_when_the_persons_network_stops_passing_udp() {
         _ => links.lose_mappings(),
     })
     .unwrap();
+}
+
+/// A session that gives back what it is given, once it has begun.
+fn session(apart: &Apart) -> Child {
+    let mut tsh = apart.operator.command().unwrap();
+    let target = format!("{}@{NODE}", me());
+    let mut tsh = piped(tsh.args(["ssh", &target, "echo; exec cat"])).unwrap();
+    let mut begun = [0];
+    tsh.stdout.as_mut().unwrap().read_exact(&mut begun).unwrap();
+    tsh
+}
+
+#[test]
+fn clients_that_are_stopped_for_longer_than_every_keepalive_go_on() {
+    let apart = apart!("", "");
+    apart.near.block(udp());
+    let over_tcp = session(&apart);
+    apart.near.unblock();
+    let over_quic = session(&apart);
+    let started = apart.sessions(STARTED).unwrap();
+    let [_, of_quic] = &started[..] else {
+        panic!("{started:?}");
+    };
+    // Both at once, since it takes so long.
+    thread::scope(|scope| {
+        for tsh in [over_tcp, over_quic] {
+            scope.spawn(|| {
+                let pid = Pid::from_raw(tsh.id().try_into().unwrap());
+                comes_back_whole(tsh, &pattern(SIZE), 1, |_| {
+                    kill(pid, Signal::SIGSTOP).unwrap();
+                    let asleep = Instant::now();
+                    let given_up = poll(LIMIT, || {
+                        let detached = apart.sessions(DETACHED).unwrap();
+                        let long = asleep.elapsed() > KEEPALIVES;
+                        (long && detached.contains(of_quic)).then_some(detached)
+                    });
+                    println!("stopped for {:?}: {given_up:?}", asleep.elapsed());
+                    kill(pid, Signal::SIGCONT).unwrap();
+                    assert!(given_up.is_some());
+                })
+                .unwrap();
+            });
+        }
+    });
+    apart.wait_for(ENDED, 2).unwrap();
+    let attached = apart.sessions(ATTACHED).unwrap();
+    assert!(attached.contains(of_quic), "{attached:?}");
 }

@@ -4,14 +4,13 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a test fails by panicking"
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and prints what it measures"
 )]
 
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use hil_tests::cluster::{Agent, Cluster, Person, me};
@@ -25,10 +24,8 @@ use nix::unistd::Pid;
 const NODE: &str = "gateway-1";
 /// What `tsh -d` says of a session that ends with its link.
 const WILL_NOT: &str = "the session will not outlive its link";
-/// What is copied, in bytes.
-const SIZE: u64 = 100 << 20;
-/// How often each copy is cut, if it does not end before.
-const CUTS: usize = 8;
+/// How often the cluster is killed while a copy goes on.
+const KILLS: u64 = 10;
 const STARTED: &str = "T2000I";
 const ENDED: &str = "T2004I";
 const DETACHED: &str = "TS001I";
@@ -172,6 +169,37 @@ fn a_copy_goes_on_over_restarts_of_the_cluster() {
 }
 
 #[test]
+fn a_copy_goes_on_although_the_cluster_is_killed_again_and_again() {
+    let (_dir, mut cluster) = Cluster::temporary().unwrap();
+    cluster.add_user("operator", "access", &me()).unwrap();
+    // Both ends over QUIC, where nobody is told that the cluster is gone.
+    let agent = cluster.agent(NODE, "", None).unwrap();
+    let operator = cluster.logged_in("operator").unwrap();
+    let mut tsh = operator.command().unwrap();
+    let copy = piped(tsh.args(["ssh", &target(), "cat"])).unwrap();
+    let start = Instant::now();
+    comes_back_whole(copy, &pattern(64_000_000), KILLS, |_| {
+        cluster.kill().unwrap();
+        cluster.resume().unwrap();
+    })
+    .unwrap();
+    let took = start.elapsed();
+    let events = |code| cluster.audit(code).unwrap();
+    let ended = poll(LIMIT, || (!events(ENDED).is_empty()).then_some(()));
+    assert!(ended.is_some(), "{}", agent.log());
+    let attached = events(ATTACHED);
+    println!(
+        "killed {KILLS} times, {} times attached again, {took:?}",
+        attached.len()
+    );
+    assert!(attached.len() as u64 >= KILLS, "{attached:?}");
+    let started = events(STARTED);
+    assert_eq!(started.len(), 1, "one session");
+    let same = |event: &serde_json::Value| event["sid"] == started[0]["sid"];
+    assert!(attached.iter().chain(&events(ENDED)).all(same));
+}
+
+#[test]
 fn a_session_is_one_to_the_audit_log_however_often_its_link_breaks() {
     let scene = Scene::new();
     let mut tsh = scene.echo();
@@ -198,99 +226,6 @@ fn a_session_is_one_to_the_audit_log_however_often_its_link_breaks() {
             "{sessions:?}"
         );
     }
-}
-
-/// Cuts the agent's link whenever a file has grown to a random size; tells how often.
-fn cut_at_random(scene: &Scene, seed: u64, file: &Path, done: &dyn Fn() -> bool) -> usize {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut marks: Vec<_> = (0..CUTS).map(|_| random.u64(..SIZE * 9 / 10)).collect();
-    marks.sort_unstable();
-    let length = || std::fs::metadata(file).map_or(0, |file| file.len());
-    for (count, mark) in marks.into_iter().enumerate() {
-        poll(LIMIT, || (done() || length() >= mark).then_some(()));
-        if done() {
-            return count;
-        }
-        let before = scene.wire.connected();
-        scene.wire.hang_up();
-        // Only what is there can be cut again.
-        let back = || scene.wire.connected() > before;
-        poll(LIMIT, || (done() || back()).then_some(()));
-    }
-    CUTS
-}
-
-#[test]
-fn files_are_copied_whole_by_scp_over_many_cuts() {
-    let scene = Scene::new();
-    let bytes = pattern(SIZE.try_into().unwrap());
-    let path = |name: &str| scene.dir.path().join(name);
-    std::fs::write(path("file"), &bytes).unwrap();
-    let config = scene.operator.ssh_config().unwrap();
-    let remote = |name: &str| format!("{}.lab:{}", target(), path(name).display());
-    let local = |name: &str| path(name).display().to_string();
-    let mut cuts = 0;
-    for (seed, from, to, grows) in [
-        (1, local("file"), remote("up"), path("up")),
-        (2, remote("up"), local("down"), path("down")),
-    ] {
-        let mut scp = scene.operator.program(Path::new("scp"));
-        // Nodes offer no sftp, which scp uses by itself.
-        scp.arg("-O").arg("-F").arg(&config);
-        scp.args(["-o", "BatchMode=yes"]);
-        let mut scp = scp.args([&from, &to]).spawn().unwrap();
-        let over = AtomicBool::new(false);
-        let status = thread::scope(|scope| {
-            let done = || over.load(Ordering::Relaxed);
-            let (scene, grows) = (&scene, &grows);
-            let cutting = scope.spawn(move || cut_at_random(scene, seed, grows, &done));
-            let status = poll(LIMIT * 2, || scp.try_wait().unwrap());
-            over.store(true, Ordering::Relaxed);
-            cuts += cutting.join().unwrap();
-            status
-        });
-        scp.kill().ok();
-        assert!(status.unwrap().success(), "seed {seed}: {status:?}");
-    }
-    let same = |name: &str| std::fs::read(path(name)).unwrap() == bytes;
-    assert!(same("up"), "another file has arrived");
-    assert!(same("down"), "another file has come back");
-    assert!(cuts >= CUTS, "{cuts} cuts are not many");
-}
-
-#[test]
-fn each_key_is_echoed_once_and_in_order() {
-    let scene = Scene::new();
-    let mut tsh = piped(&mut scene.tsh(&[
-        "ssh",
-        "-tt",
-        &target(),
-        "stty raw -echo; echo here; exec cat",
-    ]))
-    .unwrap();
-    expect(&mut tsh, "here\n");
-    let mut input = tsh.stdin.take().unwrap();
-    let typed: String = (0..400)
-        .map(|n| char::from(b'a' + (n % 26) as u8))
-        .collect();
-    let wanted = typed.clone();
-    thread::scope(|scope| {
-        let wire = &scene.wire;
-        scope.spawn(move || {
-            for (n, key) in typed.bytes().enumerate() {
-                if n % 100 == 50 {
-                    wire.hang_up();
-                }
-                input.write_all(&[key]).unwrap();
-                // A person is no faster.
-                thread::sleep(Duration::from_millis(10));
-            }
-            input
-        });
-        expect(&mut tsh, &wanted);
-    });
-    tsh.kill().unwrap();
-    tsh.wait().unwrap();
 }
 
 #[test]

@@ -71,7 +71,7 @@ impl fmt::Display for Taken {
     }
 }
 
-/// Sessions of one round, and rounds.
+/// Sessions of one round.
 const ABANDONED: usize = 8;
 const ROUNDS: usize = 6;
 /// What each of them has in its buffers when nobody comes back, at least.

@@ -4,6 +4,7 @@
 //! verified already, what the user may do is read from the store at every dial, so that a removed
 //! user or a changed role counts at once.
 
+mod decide;
 pub mod jump;
 mod refusal;
 
@@ -27,14 +28,13 @@ use super::directory::Node;
 use super::sessions::{About, Guard, Left, Listed, SessionId};
 use super::splice::{Moved, splice};
 use crate::audit::{Code, Event, code, rfc3339};
-use crate::auth::access::{Decision, decide};
 use crate::auth::ca::peer::UserPeer;
-use crate::auth::login::roles_of;
-use crate::resource::user::UserSpec;
 use crate::tunnel::live::{Live, OpenStream};
 use crate::tunnel::serve::unix;
 use crate::tunnel::stream::Stream;
 
+use decide::Permit;
+pub(super) use decide::made_anew;
 pub use refusal::Refused;
 use refusal::{internal, is_passing, offline, refused, silent};
 
@@ -222,49 +222,6 @@ impl Proxy {
         self.reach(caller, wish, &node, &permit).await
     }
 
-    /// Whether the caller may, and what.
-    async fn decide(&self, caller: &Caller, wish: Wish<'_>) -> Result<(Node, Permit), Refused> {
-        let user = &caller.user;
-        if user.not_after < OffsetDateTime::now_utc() {
-            return Err(refused(
-                DialRefusal::Denied,
-                "your certificate has expired; run `tsh login`",
-            ));
-        }
-        if let Some(text) = self.user_locked(&user.name) {
-            return Err(refused(DialRefusal::Locked, text));
-        }
-        let resource = self
-            .resources
-            .find::<UserSpec>(&user.name)
-            .await
-            .map_err(internal)?;
-        let resource = resource.ok_or_else(|| {
-            refused(
-                DialRefusal::Locked,
-                format!("the user {} no longer exists", user.name),
-            )
-        })?;
-        if !user.is(&resource) {
-            return Err(refused(DialRefusal::Denied, made_anew(&user.name)));
-        }
-        let roles = roles_of(&self.resources, &resource)
-            .await
-            .map_err(internal)?;
-        let reaches = |node: &Node| {
-            let decision = decide(&roles, &resource.spec.traits, &node.labels(), None);
-            !matches!(decision, Decision::NodeDenied)
-        };
-        let node = choose(self.directory.find(wish.target), wish.target, reaches)?;
-        let decision = decide(&roles, &resource.spec.traits, &node.labels(), wish.login);
-        let permit = permitted(decision, &node, wish.login)?;
-        if let Some(lock) = &node.lock {
-            let text = lock.spec.locked(&node.spec.hostname);
-            return Err(refused(DialRefusal::Locked, text));
-        }
-        Ok((node, permit))
-    }
-
     /// Asks the node, once it is decided that the caller may.
     async fn reach(
         &self,
@@ -424,73 +381,6 @@ pub fn ended(listed: &Listed) -> Event {
         .field("session_start", started)
         .field("tx", listed.moved.sent)
         .field("rx", listed.moved.received)
-}
-
-/// What the roles allow here.
-struct Permit {
-    logins: Vec<String>,
-    idle_timeout: Option<Duration>,
-    resume_grace: Duration,
-}
-
-/// The node that is meant. Of several of one name, those do not count that the person cannot reach:
-/// whoever gives a device the name of another shuts nobody out.
-fn choose(
-    mut found: Vec<Node>,
-    target: &str,
-    reaches: impl Fn(&Node) -> bool,
-) -> Result<Node, Refused> {
-    if found.iter().any(&reaches) {
-        found.retain(reaches);
-    } else {
-        // One is as good as another to say so.
-        found.truncate(1);
-    }
-    let Some(last) = found.pop() else {
-        return Err(refused(
-            DialRefusal::UnknownNode,
-            format!("there is no node {target:?}; `tsh ls` shows those you can reach"),
-        ));
-    };
-    if found.is_empty() {
-        return Ok(last);
-    }
-    let ids = found.iter().chain([&last]).map(|n| format!("\n  {}", n.id));
-    let ids: String = ids.take(8).collect();
-    let text = format!("several nodes are called {target:?}; use an id:{ids}");
-    Err(refused(DialRefusal::AmbiguousName, text))
-}
-
-/// What somebody is told whose certificate was issued to an earlier user of the same name.
-pub(super) fn made_anew(name: &str) -> String {
-    format!("the user {name} was made anew since your certificate was issued; run `tsh login`")
-}
-
-fn permitted(decision: Decision, node: &Node, login: Option<&str>) -> Result<Permit, Refused> {
-    let name = &node.spec.hostname;
-    match decision {
-        Decision::Allowed {
-            logins,
-            idle_timeout,
-            resume_grace,
-        } => Ok(Permit {
-            logins,
-            idle_timeout,
-            resume_grace,
-        }),
-        Decision::NodeDenied => Err(refused(
-            DialRefusal::Denied,
-            format!("your roles do not allow you to reach {name}; ask an administrator"),
-        )),
-        Decision::LoginDenied { allowed } => Err(refused(
-            DialRefusal::Denied,
-            format!(
-                "you may not log in to {name} as {}; allowed: {}",
-                login.unwrap_or_default(),
-                allowed.join(", ")
-            ),
-        )),
-    }
 }
 
 fn header<'a>(

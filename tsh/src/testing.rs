@@ -66,10 +66,11 @@ impl Cas {
         let key = NewKey::generate("ann").unwrap();
         let line = format!("ssh-ed25519 {}", blob(&key));
         let certificate = self.certify(&line.parse().unwrap(), CertType::User, logins);
-        let tls_key = KeyPair::generate().unwrap();
+        let ssh = certificate.to_openssh().unwrap();
+        let identity = key.certified(&ssh, &self.x509.pem()).unwrap();
+        let tls_key = KeyPair::try_from(&identity.tls_key().unwrap()).unwrap();
         let x509 = params(&[]).signed_by(&tls_key, &self.x509).unwrap();
-        key.certified(&certificate.to_openssh().unwrap(), &x509.pem())
-            .unwrap()
+        identity.with_x509(x509.pem())
     }
 
     fn certify(&self, key: &PublicKey, kind: CertType, principals: &[&str]) -> Certificate {

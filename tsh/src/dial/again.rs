@@ -132,20 +132,25 @@ impl Again {
 
     /// Over a new connection.
     async fn anew(&self, known: Option<&Carrier>, request: &[u8]) -> Result<Box<dyn ByteStream>> {
-        let mut connected = self.connect(known).await?;
+        let mut connected = self.connect(known).await;
         accepted(&connected.ask(request, &self.user).await?)?;
         let Connected { stream, carrier } = connected;
         self.use_from_now(carrier);
         Ok(stream)
     }
 
-    /// A new connection: by the way that worked last, or, a little later, by any.
-    async fn connect(&self, known: Option<&Carrier>) -> Result<Connected> {
+    /// A new connection: by the way that worked last, or, a little later, by any. Tries until it gets
+    /// through: before the proxy has proved itself, whatever comes may be from anybody on the way.
+    async fn connect(&self, known: Option<&Carrier>) -> Connected {
         let any = async {
-            if known.is_some() {
-                sleep(KNOWN_ALONE).await;
+            loop {
+                let wait = if known.is_some() { KNOWN_ALONE } else { PAUSE };
+                sleep(wait).await;
+                match connect(&self.user).await {
+                    Ok(connected) => return connected,
+                    Err(error) => output::debug(|| format!("no connection yet: {error:#}")),
+                }
             }
-            connect(&self.user).await
         };
         let same = async {
             match known {
@@ -158,7 +163,7 @@ impl Again {
         tokio::select! {
             connected = &mut any => connected,
             connected = &mut same => match connected {
-                Some(connected) => Ok(connected),
+                Some(connected) => connected,
                 None => any.await,
             },
         }
@@ -243,8 +248,51 @@ fn failure(error: &anyhow::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
     use crate::error::fail;
+    use crate::testing::{Cas, now, profile};
+
+    /// For a session whose proxy is of this name.
+    fn again(proxy: &str, known: Option<Carrier>) -> Again {
+        let cas = Cas::new();
+        let mut profile = profile(now());
+        profile.proxy = proxy.parse().unwrap();
+        let user = LoggedIn {
+            profile,
+            identity: cas.identity(&["root"]),
+            trusted: cas.trusted(),
+        };
+        Again {
+            user: Arc::new(user),
+            to: "gateway-1".parse().unwrap(),
+            carrier: Mutex::new(known),
+            refusal: Mutex::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_alert_within_the_handshake_is_nobodys_verdict() {
+        const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+        let on_the_way = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let again = again(&on_the_way.local_addr().unwrap().to_string(), None);
+        let answers = async {
+            for _ in 0..2 {
+                let (mut stream, _) = on_the_way.accept().await.unwrap();
+                let hello = stream.read(&mut [0; 1 << 14]).await.unwrap();
+                assert!(hello > 0);
+                stream.write_all(&ACCESS_DENIED).await.unwrap();
+                stream.shutdown().await.unwrap();
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            }
+        };
+        tokio::select! {
+            () = answers => {}
+            dialled = again.dial(b"opening") => panic!("gave up: {:?}", dialled.err()),
+        }
+    }
 
     #[test]
     fn only_a_decision_ends_a_session() {

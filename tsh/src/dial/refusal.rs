@@ -57,17 +57,11 @@ pub(super) fn of_quic(error: &ConnectionError, proxy: &ProxyAddr) -> anyhow::Err
     }
 }
 
-/// Whether an error comes from the peer's or our own judgement, so that another transport would
-/// not change it.
+/// Whether a handshake failed by our own judgement of the peer, so that another transport would not
+/// change it. Its judgement of us comes behind the handshake: until then, anybody on the way may
+/// have said so.
 pub(super) fn is_final(error: &ConnectionError) -> bool {
-    match error {
-        ConnectionError::TransportError(error) => alert(error.code.into()).is_some(),
-        ConnectionError::ConnectionClosed(close) => {
-            alert(close.error_code.into()).is_some_and(is_about_certificates)
-        }
-        ConnectionError::ApplicationClosed(_) => true,
-        _ => false,
-    }
+    matches!(error, ConnectionError::TransportError(error) if alert(error.code.into()).is_some())
 }
 
 fn of_close(code: u64, reason: &str, proxy: &ProxyAddr) -> anyhow::Error {

@@ -77,6 +77,12 @@ impl Identity {
         Ok(identity)
     }
 
+    /// The same with another X.509 certificate.
+    #[cfg(test)]
+    pub(crate) fn with_x509(self, x509: String) -> Self {
+        Self { x509, ..self }
+    }
+
     /// The X.509 certificates, the user's first.
     pub(crate) fn chain(&self) -> Result<Vec<CertificateDer<'static>>> {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(self.x509.as_bytes())

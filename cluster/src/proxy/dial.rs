@@ -19,7 +19,8 @@ use protocol::message::dial::{
 };
 use protocol::message::version::RESUMABLE;
 use protocol::message::{Blob, Text};
-use protocol::resume::frame::Opening;
+use protocol::resume::Reason;
+use protocol::resume::frame::{Frame, Opening};
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -130,17 +131,26 @@ impl Proxy {
         result
     }
 
-    /// Lets the agent say whether it knows the session that somebody comes back to.
-    async fn welcome(&self, client: &mut Stream, dialled: &mut Dialled) -> io::Result<bool> {
-        let mut answered = 0;
-        while answered < LEAST_ANSWER {
-            let Some(bytes) = dialled.stream.read.chunk().await? else {
-                break;
-            };
-            answered += bytes.len();
+    /// Lets the agent say whether it knows the session that somebody comes back to; gives the reason
+    /// if it does not take them in.
+    async fn welcome(
+        &self,
+        client: &mut Stream,
+        dialled: &mut Dialled,
+    ) -> io::Result<Option<Reason>> {
+        let mut answer = Vec::new();
+        while let Some(bytes) = dialled.stream.read.chunk().await? {
+            let missing = LEAST_ANSWER.saturating_sub(answer.len());
+            answer.extend(bytes.iter().take(missing));
             client.write.send(bytes).await?;
+            if answer.len() >= LEAST_ANSWER {
+                return Ok(None);
+            }
         }
-        Ok(answered >= LEAST_ANSWER)
+        Ok(Some(match Frame::decode(&answer) {
+            Ok(Frame::Reset(reason)) => reason,
+            _ => Reason::Misbehaved,
+        }))
     }
 
     /// Moves bytes until the stream ends by itself or the session is ended.
@@ -148,14 +158,14 @@ impl Proxy {
         if !dialled.starts {
             let welcome = self.welcome(&mut client, &mut dialled);
             match timeout(ANSWER_DEADLINE, welcome).await {
-                Ok(Ok(true)) => {
+                Ok(Ok(None)) => {
                     dialled.session.begin();
                     let event = dialled.event(code::SESSION_ATTACHED);
                     self.audit.record(event).await;
                 }
-                Ok(Ok(false)) => {
+                Ok(Ok(Some(reason))) => {
                     client.write.finish().await;
-                    return self.unknown_to_agent(dialled).await;
+                    return self.not_taken_in(&dialled, reason).await;
                 }
                 // Whichever side broke, the client asks again.
                 Ok(Err(_)) | Err(_) => return,
@@ -164,18 +174,15 @@ impl Proxy {
         self.carry_on(client, dialled).await;
     }
 
-    /// The agent does not know a session that somebody comes back to.
-    async fn unknown_to_agent(&self, dialled: Dialled) {
-        let about = &dialled.about;
-        let (id, text) = (about.node.to_string(), "there is no such session of yours");
-        let server = (id.as_str(), about.hostname.as_str());
-        self.record_refusal(&dialled.caller, server, &about.login, text)
-            .await;
-        // One that was killed meanwhile has lost it, and says so now.
-        if !dialled.session.new
-            && let Left::Over(listed) = dialled.session.leave(Moved::default()).await
-        {
-            self.audit.record(ended(&listed)).await;
+    /// The agent does not take in who comes back to a session.
+    async fn not_taken_in(&self, dialled: &Dialled, reason: Reason) {
+        // Anything else is told to who has the session: it is over, or they should try again.
+        if reason == Reason::Gone {
+            let about = &dialled.about;
+            let (id, text) = (about.node.to_string(), "there is no such session of yours");
+            let server = (id.as_str(), about.hostname.as_str());
+            self.record_refusal(&dialled.caller, server, &about.login, text)
+                .await;
         }
     }
 
@@ -287,7 +294,7 @@ impl Proxy {
         let id = opening.id().0;
         let session = match way {
             Way::Here(_) => self.sessions.hold(id, about.clone()),
-            Way::Plain | Way::Client(_) => self.sessions.attach(id, about, grace),
+            Way::Plain | Way::Client(_) => self.sessions.attach(id, about.clone(), grace),
         };
         Ok((session, starts))
     }

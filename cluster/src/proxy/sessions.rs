@@ -3,7 +3,8 @@
 //!
 //! A session that outlives its links is carried by one stream after the other. Between two it is
 //! *detached*, and stays on the list. Only its agent knows when it is over, and says so; if it
-//! cannot, the session is off the list once its grace time is over.
+//! cannot, the session is off the list once its grace time is over. Only its agent knows, too,
+//! whether there is such a session: whatever a client dials changes nothing here until then.
 //!
 //! Where the proxy itself is the client's end, the session ends with the client's connection, and is
 //! *lost* while the agent's link is.
@@ -29,6 +30,8 @@ pub type Holder = (String, u64);
 
 /// Sessions that nobody is attached to, kept on the list at most.
 const MAX_DETACHED: usize = 10_000;
+/// The same of one person: whoever has more loses their own oldest, and nobody else's.
+const MAX_DETACHED_OF_ONE: usize = 256;
 /// An agent says that a session is over while the session's stream ends; neither waits for the
 /// other.
 const LAST_WORD: Duration = Duration::from_secs(2);
@@ -90,7 +93,8 @@ struct Open {
     about: About,
     started: SystemTime,
     moved: Moved,
-    /// How many streams carry it: two while a new one replaces an old one.
+    /// How many streams carry it: two while a new one replaces an old one. Those that are still
+    /// being dialled do not.
     carriers: usize,
     /// How long it is kept without one.
     grace: Option<Duration>,
@@ -121,23 +125,24 @@ pub struct Sessions {
     /// This process is about to end.
     leaving: Arc<watch::Sender<bool>>,
     held_here: Arc<Semaphore>,
+    /// Held by whoever is still dialling.
+    dialling: Arc<()>,
 }
 
-/// One stream that carries a session.
+/// One stream that carries a session, or may do so soon.
 pub struct Guard {
     table: Sessions,
     /// The session's id.
     pub id: SessionId,
-    /// Whether the session was not on the list before.
-    pub new: bool,
     key: Key,
+    /// What goes on the list once the agent knows the session, if it is not there.
+    dialled: Option<(Open, Arc<()>)>,
     end: watch::Receiver<bool>,
     over: watch::Receiver<bool>,
     returns: watch::Receiver<u32>,
     leaving: watch::Receiver<bool>,
     /// Whether the session outlives its streams.
     outlives: bool,
-    began: bool,
     left: bool,
 }
 
@@ -147,55 +152,42 @@ impl Default for Sessions {
             open: Arc::default(),
             leaving: Arc::new(watch::Sender::new(false)),
             held_here: Arc::new(Semaphore::new(HELD_HERE)),
+            dialling: Arc::default(),
         }
     }
 }
 
 impl Sessions {
-    /// Puts a session on the list that ends with its stream.
+    /// A session that ends with its stream. Like the others it is on the list once it has begun.
     #[must_use]
     pub fn enter(&self, about: About) -> Guard {
-        self.put(rand::random(), Open::new(about, None))
+        self.guard(rand::random(), Open::new(about, None))
     }
 
-    /// Puts a session on the list that ends with its client's connection to this process, while the
-    /// agent keeps it over a loss of its link.
+    /// A session that ends with its client's connection to this process, while the agent keeps it
+    /// over a loss of its link.
     #[must_use]
     pub fn hold(&self, id: SessionId, about: About) -> Guard {
         let mut open = Open::new(about, None);
         open.at_agent = true;
-        self.put(id, open)
+        self.guard(id, open)
+    }
+
+    /// A session that outlives its links, or the return to it. One that is not known may be from
+    /// before this process: its agent decides.
+    #[must_use]
+    pub fn attach(&self, id: SessionId, about: About, grace: Duration) -> Guard {
+        let guard = self.guard(id, Open::new(about, Some(grace)));
+        if let Some(open) = self.lock().get(&guard.key) {
+            open.returns.send_modify(|count| *count += 1);
+        }
+        guard
     }
 
     /// A place for a session that this process keeps for a plain client, if one is left.
     #[must_use]
     pub fn place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.held_here).try_acquire_owned().ok()
-    }
-
-    fn put(&self, id: SessionId, mut open: Open) -> Guard {
-        open.carriers = 1;
-        let key = open.key(id);
-        let guard = self.guard(key.clone(), &open, true);
-        self.lock().insert(key, open);
-        guard
-    }
-
-    /// Puts a session on the list that outlives its links, or comes back to it. One that is not
-    /// known may be from before this process: its agent decides.
-    #[must_use]
-    pub fn attach(&self, id: SessionId, about: &About, grace: Duration) -> Guard {
-        let mut table = self.lock();
-        make_room(&mut table);
-        let key = about.key(id);
-        let new = !table.contains_key(&key);
-        let open = table
-            .entry(key.clone())
-            .or_insert_with(|| Open::new(about.clone(), Some(grace)));
-        open.detached = None;
-        open.carriers += 1;
-        open.returns.send_modify(|count| *count += 1);
-        self.guard(key, open, new)
     }
 
     /// An agent says that a session is over. Gives it if nothing carries it any more; else whoever
@@ -264,11 +256,14 @@ impl Sessions {
         self.lock().len()
     }
 
-    /// How many are carried, and have to be left alone or detached before this process ends.
+    /// How many are carried or dialled, and have to be left alone or detached before this process
+    /// ends.
     #[must_use]
     pub fn carried(&self) -> usize {
         let table = self.lock();
-        table.values().filter(|open| open.carriers > 0).count()
+        let carried = table.values().filter(|open| open.carriers > 0).count();
+        // One is the list's own.
+        carried + Arc::strong_count(&self.dialling).saturating_sub(1)
     }
 
     /// Whether there are none.
@@ -277,18 +272,17 @@ impl Sessions {
         self.len() == 0
     }
 
-    fn guard(&self, key: Key, open: &Open, new: bool) -> Guard {
+    fn guard(&self, id: SessionId, open: Open) -> Guard {
         Guard {
             table: self.clone(),
-            id: key.id,
-            key,
-            new,
+            id,
+            key: open.about.key(id),
             end: open.end.subscribe(),
             over: open.over.subscribe(),
             returns: open.returns.subscribe(),
             leaving: self.leaving.subscribe(),
             outlives: open.grace.is_some(),
-            began: false,
+            dialled: Some((open, Arc::clone(&self.dialling))),
             left: false,
         }
     }
@@ -310,17 +304,6 @@ impl Sessions {
         let listed = open.listed(key.id);
         table.remove(key);
         Left::Over(listed)
-    }
-
-    /// Takes a stream off a session that never began.
-    fn withdraw(&self, key: &Key) {
-        let mut table = self.lock();
-        if let Some(open) = table.get_mut(key) {
-            open.carriers = open.carriers.saturating_sub(1);
-            if open.carriers == 0 {
-                table.remove(key);
-            }
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -345,10 +328,6 @@ impl About {
 }
 
 impl Open {
-    fn key(&self, id: SessionId) -> Key {
-        self.about.key(id)
-    }
-
     fn new(about: About, grace: Option<Duration>) -> Self {
         Self {
             about,
@@ -390,16 +369,24 @@ impl Open {
     }
 }
 
-/// Forgets the session that was detached first, if there are very many.
-fn make_room(table: &mut Table) {
-    if table.len() < MAX_DETACHED {
+/// Forgets the session that was detached first: of one person, if they have very many, or of all.
+fn make_room(table: &mut Table, holder: &Holder) {
+    // Below that, nobody can have too many.
+    if table.len() < MAX_DETACHED_OF_ONE {
         return;
     }
-    let waits = |open: &Open| open.detached.filter(|_| open.carriers == 0);
-    let detached = table
-        .iter()
-        .filter_map(|(key, open)| Some((waits(open)?.1, key)));
-    let oldest = detached.min_by_key(|(since, _)| *since);
+    let detached = table.iter().filter_map(|(key, open)| {
+        let (_, since) = open.detached.filter(|_| open.carriers == 0)?;
+        Some((since, key))
+    });
+    let theirs = detached.clone().filter(|(_, key)| key.holder == *holder);
+    let oldest = if theirs.clone().count() >= MAX_DETACHED_OF_ONE {
+        theirs.min_by_key(|(since, _)| *since)
+    } else if table.len() >= MAX_DETACHED {
+        detached.min_by_key(|(since, _)| *since)
+    } else {
+        None
+    };
     if let Some(oldest) = oldest.map(|(_, key)| key.clone()) {
         table.remove(&oldest);
     }
@@ -438,9 +425,21 @@ impl Guard {
         tokio::time::sleep(LAST_BYTES).await;
     }
 
-    /// The agent knows the session: what follows is its end.
+    /// The agent knows the session: from now on this stream carries it.
     pub fn begin(&mut self) {
-        self.began = true;
+        let Some((dialled, _)) = self.dialled.take() else {
+            return;
+        };
+        let mut table = self.table.lock();
+        if !table.contains_key(&self.key) {
+            make_room(&mut table, &self.key.holder);
+        }
+        let open = table.entry(self.key.clone()).or_insert(dialled);
+        open.detached = None;
+        open.carriers += 1;
+        self.end = open.end.subscribe();
+        self.over = open.over.subscribe();
+        self.returns = open.returns.subscribe();
     }
 
     /// The agent's end is lost, or found again, for a session that is kept here.
@@ -480,9 +479,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if self.new && !self.began {
-            self.table.withdraw(&self.key);
-        } else if !self.left {
+        if self.dialled.is_none() && !self.left {
             drop(self.table.leave(&self.key));
         }
     }

@@ -78,7 +78,7 @@ mod tests {
     use protocol::identity::Fingerprint;
 
     use super::*;
-    use crate::proxy::sessions::{About, Sessions};
+    use crate::proxy::sessions::{About, Guard, Sessions};
 
     fn about(user_id: u64, node: u8) -> About {
         About {
@@ -93,9 +93,8 @@ mod tests {
     #[test]
     fn who_is_made_anew_sees_nothing_of_who_had_the_name() {
         let sessions = Sessions::default();
-        let _former = sessions.enter(about(1, 1));
-        let _hers = sessions.enter(about(2, 1));
-        let _elsewhere = sessions.enter(about(2, 3));
+        let mut guards = [about(1, 1), about(2, 1), about(2, 3)].map(|about| sessions.enter(about));
+        guards.iter_mut().for_each(Guard::begin);
         let ann = UserPeer {
             name: "ann".to_owned(),
             id: 2,

@@ -21,12 +21,18 @@ fn about(user: &str, node: u8) -> About {
     }
 }
 
+/// One that the agent knows.
+fn begun(mut guard: Guard) -> Guard {
+    guard.begin();
+    guard
+}
+
 #[tokio::test]
 async fn ending_a_user_ends_their_sessions_and_no_others() {
     let sessions = Sessions::default();
-    let ann = sessions.enter(about("ann", 1));
-    let bob = sessions.enter(about("bob", 1));
-    let kept = sessions.attach(ID, &about("ann", 2), GRACE);
+    let ann = begun(sessions.enter(about("ann", 1)));
+    let bob = begun(sessions.enter(about("bob", 1)));
+    let kept = begun(sessions.attach(ID, about("ann", 2), GRACE));
     assert_eq!(
         sessions.end_where(|about| about.user == "ann"),
         [(NodeId([2; 16]), ID)]
@@ -48,11 +54,9 @@ async fn ending_a_user_ends_their_sessions_and_no_others() {
 async fn a_session_that_outlives_its_links_is_one() {
     let sessions = Sessions::default();
     let moved = MOVED;
-    let mut first = sessions.attach(ID, &about("ann", 1), GRACE);
-    first.begin();
-    assert!(first.new);
-    let second = sessions.attach(ID, &about("ann", 1), GRACE);
-    assert!(!second.new);
+    let first = begun(sessions.attach(ID, about("ann", 1), GRACE));
+    let second = begun(sessions.attach(ID, about("ann", 1), GRACE));
+    assert_eq!(sessions.len(), 1);
     assert!(matches!(first.leave(moved).await, Left::Replaced));
     assert_eq!(
         sessions.list()[0].detached,
@@ -61,7 +65,7 @@ async fn a_session_that_outlives_its_links_is_one() {
     );
     assert!(matches!(second.leave(moved).await, Left::Detached));
     assert!(sessions.list()[0].detached.is_some());
-    let third = sessions.attach(ID, &about("ann", 1), GRACE);
+    let third = begun(sessions.attach(ID, about("ann", 1), GRACE));
     assert_eq!(sessions.list()[0].detached, None);
     assert!(
         sessions.over(ID, NodeId([2; 16])).is_empty(),
@@ -87,21 +91,19 @@ async fn a_session_that_outlives_its_links_is_one() {
 #[tokio::test(start_paused = true)]
 async fn the_agents_word_ends_what_nobody_is_attached_to() {
     let sessions = Sessions::default();
-    let mut guard = sessions.attach(ID, &about("ann", 1), GRACE);
-    guard.begin();
+    let guard = begun(sessions.attach(ID, about("ann", 1), GRACE));
     drop(guard);
     let listed = &sessions.over(ID, NodeId([1; 16]))[0];
     assert_eq!((listed.id, listed.about.user.as_str()), (ID, "ann"));
     assert!(sessions.over(ID, NodeId([1; 16])).is_empty(), "once");
-    let plain = sessions.enter(about("ann", 1));
+    let plain = begun(sessions.enter(about("ann", 1)));
     assert!(matches!(plain.leave(Moved::default()).await, Left::Over(_)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_does_not_come_back_within_the_grace_time_is_given_up() {
     let sessions = Sessions::default();
-    let mut guard = sessions.attach(ID, &about("ann", 1), GRACE);
-    guard.begin();
+    let guard = begun(sessions.attach(ID, about("ann", 1), GRACE));
     assert!(sessions.give_up().is_empty(), "it is carried");
     drop(guard);
     tokio::time::advance(GRACE).await;
@@ -112,41 +114,80 @@ async fn who_does_not_come_back_within_the_grace_time_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_never_began_leaves_no_trace_and_takes_nothing_away() {
+async fn what_never_began_leaves_no_trace_however_many_try() {
     let sessions = Sessions::default();
-    drop(sessions.attach(ID, &about("ann", 1), GRACE));
+    let tries = [1, 2].map(|_| sessions.attach(ID, about("ann", 1), GRACE));
+    assert_eq!((sessions.len(), sessions.carried()), (0, 2));
+    assert!(sessions.over(ID, NodeId([1; 16])).is_empty(), "never was");
+    drop(tries);
+    assert_eq!((sessions.len(), sessions.carried()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_in_vain_changes_nothing() {
+    let sessions = Sessions::default();
+    drop(begun(sessions.attach(ID, about("ann", 1), GRACE)));
+    let since = sessions.list()[0].detached;
+    let passed = GRACE - Duration::from_secs(1);
+    tokio::time::advance(passed).await;
+    let again = sessions.attach(ID, about("ann", 1), GRACE);
+    let kept = |sessions: &Sessions| {
+        let listed = &sessions.list()[0];
+        assert_eq!(
+            (listed.detached, listed.left),
+            (since, Some(GRACE - passed))
+        );
+    };
+    kept(&sessions);
+    drop(again);
+    kept(&sessions);
+    let again = sessions.attach(ID, about("ann", 1), GRACE);
+    assert_eq!(sessions.over(ID, NodeId([1; 16])).len(), 1, "meanwhile");
+    drop(again);
     assert!(sessions.is_empty());
-    let mut guard = sessions.attach(ID, &about("ann", 1), GRACE);
-    guard.begin();
-    drop(guard);
-    drop(sessions.attach(ID, &about("ann", 1), GRACE));
-    assert!(sessions.list()[0].detached.is_some(), "came back in vain");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_very_many_detached_sessions_loses_their_own() {
+    let sessions = Sessions::default();
+    let id = |number: usize| {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        id
+    };
+    drop(begun(sessions.attach(ID, about("ann", 1), GRACE)));
+    for number in 0..2 * MAX_DETACHED_OF_ONE {
+        tokio::time::advance(Duration::from_millis(1)).await;
+        drop(begun(sessions.attach(id(number), about("eve", 1), GRACE)));
+    }
+    let listed = sessions.list();
+    assert_eq!(listed.len(), 1 + MAX_DETACHED_OF_ONE);
+    assert!(listed.iter().any(|listed| listed.about.user == "ann"));
+    assert!(listed.iter().all(|listed| listed.id != id(0)), "the oldest");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_detached_session_is_so_even_if_its_client_is_back_at_once() {
     let sessions = Sessions::default();
-    let mut first = sessions.attach(ID, &about("ann", 1), GRACE);
-    first.begin();
+    let first = begun(sessions.attach(ID, about("ann", 1), GRACE));
     let leaving = tokio::spawn(first.leave(MOVED));
     tokio::task::yield_now().await;
     let start = Instant::now();
-    let _second = sessions.attach(ID, &about("ann", 1), GRACE);
+    let second = sessions.attach(ID, about("ann", 1), GRACE);
     assert!(matches!(leaving.await.unwrap(), Left::Detached));
     assert_eq!(start.elapsed(), Duration::ZERO, "told before the return");
+    let _second = begun(second);
     assert_eq!(sessions.list()[0].detached, None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_knows_anothers_id_does_not_get_in_the_way() {
     let sessions = Sessions::default();
-    let eve = sessions.attach(ID, &about("eve", 1), GRACE);
-    let mut ann = sessions.attach(ID, &about("ann", 1), GRACE);
-    assert!(ann.new);
-    ann.begin();
+    let eve = sessions.attach(ID, about("eve", 1), GRACE);
+    let ann = begun(sessions.attach(ID, about("ann", 1), GRACE));
     drop(eve);
     assert_eq!(sessions.len(), 1);
-    let _eve = sessions.attach(ID, &about("eve", 2), GRACE);
+    let _eve = begun(sessions.attach(ID, about("eve", 2), GRACE));
     assert!(
         sessions.over(ID, NodeId([1; 16])).is_empty(),
         "still carried"
@@ -157,9 +198,8 @@ async fn who_knows_anothers_id_does_not_get_in_the_way() {
 #[tokio::test(start_paused = true)]
 async fn a_process_that_ends_detaches_what_outlives_it() {
     let sessions = Sessions::default();
-    let mut kept = sessions.attach(ID, &about("ann", 1), GRACE);
-    kept.begin();
-    let plain = sessions.enter(about("ann", 1));
+    let kept = begun(sessions.attach(ID, about("ann", 1), GRACE));
+    let plain = begun(sessions.enter(about("ann", 1)));
     assert!(kept.leaving().now_or_never().is_none());
     sessions.leave_all();
     kept.leaving().await;
@@ -174,7 +214,7 @@ async fn a_process_that_ends_detaches_what_outlives_it() {
 #[tokio::test]
 async fn a_session_that_is_kept_here_ends_with_its_stream() {
     let sessions = Sessions::default();
-    let guard = sessions.hold(ID, about("ann", 1));
+    let guard = begun(sessions.hold(ID, about("ann", 1)));
     guard.set_lost(true);
     assert!(sessions.list()[0].detached.is_some());
     assert!(sessions.give_up().is_empty());
@@ -186,9 +226,10 @@ async fn a_session_that_is_kept_here_ends_with_its_stream() {
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_over_does_not_wait_for_clients_that_are_gone() {
     let sessions = Sessions::default();
-    let mut gone = sessions.attach(ID, &about("ann", 1), GRACE);
+    let mut gone = sessions.attach(ID, about("ann", 1), GRACE);
     gone.begin();
-    let last = sessions.attach(ID, &about("ann", 1), GRACE);
+    let mut last = sessions.attach(ID, about("ann", 1), GRACE);
+    last.begin();
     assert!(gone.is_over().now_or_never().is_none());
     assert!(
         sessions.over(ID, NodeId([1; 16])).is_empty(),

@@ -138,6 +138,9 @@ pub const SUSPECT: Duration = Duration::from_secs(8);
 pub const SUSPECT_CHANGED: Duration = Duration::from_secs(3);
 /// Who may not send, since the other end's application does not read, asks this often.
 pub const PERSIST: Duration = Duration::from_secs(30);
+/// Who wakes gets this much time to come back, however long the sleep was: the other end may have
+/// begun to count later, and a network takes some seconds.
+pub const WAKING: Duration = Duration::from_secs(30);
 /// A dial, its challenge included, must be done within this time.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest wait between two dials: somebody is looking at a screen that stands still.

@@ -108,10 +108,16 @@ impl Handle<Client> {
             .change(|core, now| core.end.handle_network_changed(now));
     }
 
-    /// The machine has slept, or what carries the stream cannot follow to another network: what
-    /// there is is probably dead.
-    pub fn slept(&self) {
-        self.shared.change(|core, now| core.end.handle_slept(now));
+    /// The machine has slept, so long by more than [`Instant`] counts; or what carries the stream
+    /// cannot follow to another network: what there is is probably dead.
+    pub fn slept(&self, time: Duration) {
+        self.shared.change(|core, _| {
+            core.pass(time);
+            core.end.handle_slept(time, core.now());
+            if core.end.stream().alone_since().is_some() {
+                core.tell_lost();
+            }
+        });
     }
 }
 

@@ -134,6 +134,8 @@ enum Moved {
 pub(crate) struct Core<E> {
     pub(crate) end: E,
     origin: Instant,
+    /// For how long the machine has slept since then: [`Instant`] does not count that.
+    slept: Duration,
     attachments: Vec<Attachment>,
     signal: Arc<Signal>,
     waker: Waker,
@@ -158,6 +160,7 @@ impl<E: End> Shared<E> {
         let core = Core {
             end,
             origin,
+            slept: Duration::ZERO,
             attachments: Vec::new(),
             signal: Arc::clone(&signal),
             waker: Waker::from(Arc::clone(&signal)),
@@ -244,12 +247,20 @@ impl News {
 impl<E: End> Core<E> {
     /// Time since the stream's start.
     pub(crate) fn now(&self) -> Duration {
-        self.origin.elapsed()
+        self.origin.elapsed().saturating_add(self.slept)
     }
 
-    /// The instant of a time.
+    /// The instant of a time. One before the machine slept is moved by that: what counts is how long
+    /// ago it is.
     pub(crate) fn instant(&self, at: Duration) -> Option<Instant> {
-        self.origin.checked_add(at)
+        self.origin.checked_add(at)?.checked_sub(self.slept)
+    }
+
+    /// The machine has slept for so long.
+    pub(crate) fn pass(&mut self, slept: Duration) {
+        self.slept = self.slept.saturating_add(slept);
+        // What the driver waits for comes earlier by that.
+        self.armed = Duration::MAX;
     }
 
     pub(crate) fn attach(&mut self, generation: Generation, carrier: Carrier, preamble: Vec<u8>) {
@@ -433,10 +444,11 @@ impl<E: End> Core<E> {
         });
     }
 
-    fn tell_lost(&self) {
+    pub(crate) fn tell_lost(&self) {
         let stream = self.end.stream();
         let since = stream.alone_since().unwrap_or_else(|| self.now());
-        let until = since.saturating_add(stream.grace());
+        let until = stream.given_up_at();
+        let until = until.unwrap_or_else(|| since.saturating_add(stream.grace()));
         if let (Some(since), Some(until)) = (self.instant(since), self.instant(until)) {
             self.tell(Status::Lost { since, until });
         }

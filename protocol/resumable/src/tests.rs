@@ -8,8 +8,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use protocol::resume::frame::Frame;
-use protocol::resume::{Agent, Client, End as Ending, Reason, Sizes};
+use protocol::resume::{Agent, Client, End as Ending, Reason, Sizes, WAKING};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::time::Instant;
 
 use crate::client::{Dial, Dialling, Failure, Opening};
 use crate::{Carrier, Handle, Resumable, Status, agent};
@@ -278,13 +279,63 @@ async fn who_has_slept_goes_on_by_another_dial() {
     // OPENED has come.
     ends.agent.write_all(b"before").await.unwrap();
     ends.client.read_exact(&mut [0; 6]).await.unwrap();
-    ends.client_handle.slept();
+    ends.client_handle.slept(Duration::ZERO);
     ends.client.write_all(b"after").await.unwrap();
     let mut got = [0; 5];
     ends.agent.read_exact(&mut got).await.unwrap();
     assert_eq!(&got, b"after");
     let mut status = ends.client_handle.status();
     status.wait_for(|s| *s == Status::Attached).await.unwrap();
+}
+
+/// A client whose link is lost, and whose machine then sleeps for so long; and for how long the link
+/// is lost and the stream kept, as it tells.
+async fn asleep(time: Duration, ways: &[Way]) -> (Ends, Duration, Duration) {
+    let mut ends = start(Sizes::AGENT, 1000, ways);
+    let mut status = ends.client_handle.status();
+    ends.client.write_all(&[1; 5000]).await.unwrap();
+    let lost = status.wait_for(|s| *s != Status::Attached).await;
+    assert!(matches!(*lost.unwrap(), Status::Lost { .. }));
+    ends.client_handle.slept(time);
+    let Status::Lost { since, until } = *status.borrow_and_update() else {
+        panic!("not lost");
+    };
+    let left = until.saturating_duration_since(Instant::now());
+    (ends, since.elapsed(), left)
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_passes_while_the_machine_sleeps() {
+    let time = GRACE - Duration::from_secs(60);
+    let (mut ends, lost_for, left) = asleep(time, &[Way::Fails]).await;
+    assert!(lost_for >= time && left <= GRACE - time, "{left:?} left");
+    let before = Instant::now();
+    let error = ends.client.read_u8().await.unwrap_err();
+    assert!(error.to_string().contains("link was lost"), "{error}");
+    assert_eq!(before.elapsed().as_secs(), left.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_wakes_after_the_grace_time_tries_for_a_while() {
+    let time = GRACE * 6;
+    let (mut ends, lost_for, left) = asleep(time, &[Way::Fails]).await;
+    assert!(lost_for >= time, "{lost_for:?}");
+    assert_eq!(left, WAKING);
+    let error = ends.client.read_u8().await.unwrap_err();
+    assert!(error.to_string().contains("link was lost"), "{error}");
+    assert!(ends.dials() > 2, "{} dials", ends.dials());
+
+    // The agent no longer knows why there is no such stream.
+    let gone = [Way::Fails, Way::Refused(Reason::Gone)];
+    let (mut ends, ..) = asleep(time, &gone).await;
+    let error = ends.client.read_u8().await.unwrap_err();
+    assert!(error.to_string().contains("link was lost"), "{error}");
+    let (mut ends, ..) = asleep(Duration::from_secs(60), &gone).await;
+    let error = ends.client.read_u8().await.unwrap_err();
+    assert!(error.to_string().contains("started anew"), "{error}");
+
+    let (mut ends, ..) = asleep(GRACE, &[Way::Holds]).await;
+    ends.agent.read_exact(&mut [0; 5000]).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use super::frame::{Attach, Bytes, Challenge, Frame, Open, Proof};
 use super::parser::{Item, Parser};
 use super::{
     DIAL_TIMEOUT, End, Event, Generation, LIVED, Mac, Nonce, REDIAL, Reason, Secret, Sizes, Stream,
-    StreamId, Transcript, VERSION,
+    StreamId, Transcript, VERSION, WAKING,
 };
 use crate::backoff::Backoff;
 
@@ -125,7 +125,7 @@ impl Client {
         if self.is_tried(on) {
             self.cancel();
             if !reason.is_passing() {
-                let end = self.stream.verdict(reason);
+                let end = self.stream.verdict(self.why_gone(reason, now));
                 self.stream.end_by(end, now);
             }
         } else if self.stream.attached() == Some(on) && self.stream.end().is_none() {
@@ -148,10 +148,11 @@ impl Client {
         self.steer(now);
     }
 
-    /// The machine has slept: what there is is probably dead. Dials at once; should the attachment
-    /// in use answer first, it stays in use.
-    pub fn handle_slept(&mut self, now: Duration) {
-        self.stream.doubt(now);
+    /// The machine has slept for so long, which `now` counts: what there is is probably dead. Dials
+    /// at once; should the attachment in use answer first, it stays in use.
+    pub fn handle_slept(&mut self, slept: Duration, now: Duration) {
+        self.stream.spare(now.saturating_add(slept.min(WAKING)));
+        self.stream.doubt(now.saturating_sub(slept));
         self.handle_network_changed(now);
         if self.retry_at.is_some() {
             self.retry_at = Some(now);
@@ -232,6 +233,14 @@ impl Client {
             Ok(Some(Item::Frame(Frame::Challenge(challenge)))) => self.prove(&challenge, now),
             Ok(Some(Item::Frame(Frame::Reset(reason)))) => self.handle_refused(on, reason, now),
             Ok(Some(_)) | Err(_) => self.cancel(),
+        }
+    }
+
+    /// Why there is no such stream any more: agents remember only for a while what they gave up.
+    fn why_gone(&self, reason: Reason, now: Duration) -> Reason {
+        match self.stream.grace_ends() {
+            Some(at) if reason == Reason::Gone && now >= at => Reason::GraceOver,
+            _ => reason,
         }
     }
 

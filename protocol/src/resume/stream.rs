@@ -33,6 +33,8 @@ pub struct Stream {
     pub(super) current: Option<Attachment>,
     /// Since when the other end is not heard.
     alone: Option<Duration>,
+    /// It is not given up before then.
+    spared: Duration,
     pub(super) grace: Duration,
     phase: Phase,
     /// When the buffers were used last, if they hold memory.
@@ -52,6 +54,7 @@ impl Stream {
             inbox: Inbox::new(own.window),
             current: None,
             alone: None,
+            spared: Duration::ZERO,
             grace: GRACE,
             phase: Phase::Open,
             used: None,
@@ -81,6 +84,12 @@ impl Stream {
     #[must_use]
     pub const fn alone_since(&self) -> Option<Duration> {
         self.alone
+    }
+
+    /// When it is given up, unless the other end is heard until then.
+    #[must_use]
+    pub fn given_up_at(&self) -> Option<Duration> {
+        Some(self.grace_ends()?.max(self.spared))
     }
 
     /// How the stream ended, if it has.
@@ -274,15 +283,20 @@ impl Stream {
         }
     }
 
-    /// Holds the attachment for stalled until it is heard.
-    pub(super) fn doubt(&mut self, now: Duration) {
+    /// Gives the other end until then to be heard, at least.
+    pub(super) fn spare(&mut self, until: Duration) {
+        self.spared = until;
+    }
+
+    /// Holds the attachment for stalled, since then, until it is heard.
+    pub(super) fn doubt(&mut self, since: Duration) {
         if let Some(current) = &mut self.current
             && current.first != First::Opened
             && !current.stalled
             && matches!(self.phase, Phase::Open)
         {
             current.stalled = true;
-            self.alone = self.alone.or(Some(now));
+            self.alone = self.alone.or(Some(since));
             self.tell(Event::Stalled);
         }
     }
@@ -296,7 +310,7 @@ impl Stream {
             }
             return;
         }
-        if self.grace_ends().is_some_and(|at| now >= at) {
+        if self.given_up_at().is_some_and(|at| now >= at) {
             return self.end_by(End::GivenUp(Reason::GraceOver), now);
         }
         self.check_silence(now);
@@ -337,7 +351,8 @@ impl Stream {
         (blocked && quiet).then(|| current.active.saturating_add(PERSIST))
     }
 
-    fn grace_ends(&self) -> Option<Duration> {
+    /// When the other end no longer waits, if both have begun to count at once.
+    pub(super) fn grace_ends(&self) -> Option<Duration> {
         Some(self.alone?.saturating_add(self.grace))
     }
 
@@ -353,7 +368,7 @@ impl Stream {
         }
         let current = self.current.as_ref();
         [
-            (self.grace_ends(), "grace"),
+            (self.given_up_at(), "grace"),
             (current.and_then(Attachment::silence_ends), "silence"),
             (current.and_then(Attachment::acks_at), "acknowledgement"),
             (self.asks_at(), "persist"),

@@ -140,7 +140,7 @@ fn a_network_that_changed_is_probed_and_left_sooner() {
 #[test]
 fn who_has_slept_dials_at_once_and_asks_what_there_was() {
     let mut pair = Pair::new();
-    pair.client.handle_slept(pair.now);
+    pair.client.handle_slept(Duration::ZERO, pair.now);
     assert_eq!(
         pair.client_events(),
         [Event::Stalled, Event::Dial(Generation(1))]

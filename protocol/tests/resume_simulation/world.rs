@@ -383,7 +383,7 @@ impl World {
         match self.rng.u8(0..10) {
             0..=4 => self.cut(),
             5..=6 => self.dark_until = self.now + ms(self.rng.u64(0..30_000)),
-            7 if self.rng.bool() => self.client.handle_slept(self.now),
+            7 if self.rng.bool() => self.client.handle_slept(ms(0), self.now),
             7 => self.client.handle_network_changed(self.now),
             8 if self.faults.restarts => self.restart_agent(),
             _ => self.replay(),

@@ -16,7 +16,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use protocol::resume::Client;
 use resumable::Handle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Carrier;
 use super::again::Again;
@@ -39,16 +39,17 @@ pub(super) async fn run(again: Arc<Again>, handle: Handle<Client>) {
         pulse: Pulse::default(),
     };
     let mut notices = Notices::open();
-    let mut last = now();
+    let (mut last, mut awake) = (now(), Instant::now());
     loop {
         tokio::select! {
             () = notices.next() => lookout.told(),
             () = sleep(TICK) => lookout.tick(),
         }
-        let slept = now().saturating_sub(last);
-        last += slept;
-        if is_overslept(slept) {
-            lookout.woken();
+        let passed = now().saturating_sub(last);
+        last += passed;
+        let counted = std::mem::replace(&mut awake, Instant::now()).elapsed();
+        if is_overslept(passed) {
+            lookout.woken(passed.saturating_sub(counted));
         }
     }
 }
@@ -112,18 +113,19 @@ impl Lookout {
                 self.handle.network_changed();
             }
             // TCP does not move.
-            Carrier::Tls(_) => self.handle.slept(),
+            Carrier::Tls(_) => self.handle.slept(Duration::ZERO),
         }
         true
     }
 
-    /// Nobody knows what there still is.
-    fn woken(&self) {
+    /// Nobody knows what there still is. The machine may have slept for so long, or the process was
+    /// stopped.
+    fn woken(&self, slept: Duration) {
         output::debug(|| "this machine has slept".to_owned());
         if let Some(carrier) = self.again.carrier() {
             ask(&carrier);
         }
-        self.handle.slept();
+        self.handle.slept(slept);
     }
 }
 

@@ -242,6 +242,27 @@ fn a_session_ends_for_good_when_its_user_is_locked() {
 }
 
 #[test]
+fn a_session_goes_on_when_another_node_has_its_name() {
+    let mut scene = Scene::new();
+    let mut tsh = scene.echo();
+    let token = scene
+        .cluster
+        .tctl_json(&["tokens", "add", "--type", "node"]);
+    let token = token.unwrap();
+    let secret = |key| token[key].as_str().unwrap();
+    let spare = scene.cluster.device("spare", None).unwrap();
+    let named = ["--node-name", NODE];
+    let joined = spare.join(&scene.cluster, secret("token"), secret("ca_pin"), &named);
+    joined.unwrap().ok().unwrap();
+    let anew = end_of(scene.session("true")).unwrap();
+    assert_eq!(anew.code(), 253, "{anew:?}");
+    // Nor does a cluster that knows nothing of the session take one for the other.
+    scene.restart_cluster();
+    goes_on(&mut tsh, "still here\n");
+    end(tsh);
+}
+
+#[test]
 fn a_role_may_end_sessions_with_their_links() {
     let mut scene = Scene::with("access,plain", "");
     let mut tsh = scene.echo();

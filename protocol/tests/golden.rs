@@ -238,6 +238,7 @@ fn dial_messages_keep_their_bytes() {
         },
     );
     golden("dial-accepted", &DialReply::Accepted);
+    golden("dial-named", &DialReply::Named { node: [7; 16] });
     let text = Text::cut("offline");
     golden(
         "dial-refused",

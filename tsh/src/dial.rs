@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use protocol::error::DecodeError;
+use protocol::identity::NodeId;
 use protocol::message::dial::{ClientRequest, DialRefusal, DialReply};
 use protocol::message::frame::{HEADER, MAX_FRAME, body_length};
 use protocol::message::{Blob, Text, decode, encode};
@@ -141,8 +142,11 @@ pub(crate) async fn open(user: &Arc<LoggedIn>, to: &Destination) -> Result<Diale
     let mut connected = connect(user).await?;
     let asked = request(to, Some(opening.bytes()))?;
     match connected.ask(&asked, user).await? {
-        Answer::Accepted => {
+        Answer::Accepted(node) => {
             let Connected { stream, carrier } = connected;
+            let node = node.map_or_else(|| to.node.clone(), |node| node.to_string());
+            let login = to.login.clone();
+            let to = Destination { login, node };
             let (stream, kept) = Kept::start(opening, stream, carrier, user, to);
             Ok(Dialed {
                 stream: Box::new(stream),
@@ -166,7 +170,7 @@ async fn plainly(before: Connected, user: &LoggedIn, to: &Destination) -> Result
         Carrier::Tls(_) => connect(user).await?,
     };
     match connected.ask(&request(to, None)?, user).await? {
-        Answer::Accepted => Ok(Dialed {
+        Answer::Accepted(_) => Ok(Dialed {
             stream: connected.stream,
             line: Line::Plain(connected.carrier),
         }),
@@ -252,7 +256,8 @@ fn request(to: &Destination, opening: Option<&[u8]>) -> Result<Vec<u8>> {
 /// The proxy's yes, or the one no that leads to another question.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
-    Accepted,
+    /// Names may change; the proxy says which node it is.
+    Accepted(Option<NodeId>),
     /// The stream would have to end with its link, for this reason.
     NotResumable(String),
 }
@@ -260,6 +265,7 @@ enum Answer {
 async fn ask(stream: &mut dyn ByteStream, request: &[u8]) -> Result<Answer> {
     stream.write_all(request).await?;
     stream.flush().await?;
+    let mut named = None;
     loop {
         let mut header = [0; HEADER];
         match stream.read_exact(&mut header).await {
@@ -273,7 +279,8 @@ async fn ask(stream: &mut dyn ByteStream, request: &[u8]) -> Result<Answer> {
         let mut body = vec![0; body_length(header).map_err(garbled)?];
         stream.read_exact(&mut body).await?;
         match decode::<DialReply<'_>>(&body) {
-            Ok(DialReply::Accepted) => return Ok(Answer::Accepted),
+            Ok(DialReply::Accepted) => return Ok(Answer::Accepted(named)),
+            Ok(DialReply::Named { node }) => named = Some(NodeId(node)),
             Ok(DialReply::Refused {
                 reason: DialRefusal::NotResumable,
                 text,

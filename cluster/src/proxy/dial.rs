@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use protocol::identity::NodeId;
 use protocol::message::dial::{
     DialHeader, DialRefusal, DialReply, LinkRequest, MAX_LOGINS, OpeningBytes, Permits,
     ResumableDial,
@@ -338,6 +339,7 @@ async fn ask(live: &Live, request: &LinkRequest<'_>) -> anyhow::Result<(Stream, 
     let refusal = match reply {
         DialReply::Accepted => None,
         DialReply::Refused { reason, text } => Some(refused(reason, text.as_str())),
+        DialReply::Named { .. } => anyhow::bail!("the agent names a node"),
     };
     Ok((stream, refusal))
 }
@@ -361,6 +363,12 @@ fn request<'a>(
 }
 
 impl Dialled {
+    /// The node that it leads to.
+    #[must_use]
+    pub const fn node(&self) -> NodeId {
+        self.about.node
+    }
+
     fn event(&self, code: Code) -> Event {
         event(code, self.session.id, &self.about).field("addr.remote", self.caller.addr.to_string())
     }

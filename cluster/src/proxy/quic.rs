@@ -1,5 +1,6 @@
 //! QUIC connections on the UDP port: agents, clients and joins, told apart by ALPN.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +17,7 @@ use quinn::{Connecting, Connection, ConnectionError, ConnectionId, Endpoint, Inc
 use rustls::pki_types::CertificateDer;
 
 use super::Proxy;
-use super::dial::{Caller, Refused, Way, Wish};
+use super::dial::{Caller, Dialled, Refused, Way, Wish};
 use super::limits::{Place, customer};
 use super::queue::{Line, Queue};
 use crate::audit::{Event, code};
@@ -240,6 +241,15 @@ fn alpn(connection: &Connection) -> Option<Vec<u8>> {
         .protocol
 }
 
+/// Says yes; and to who may come back, which node it is.
+async fn accept(client: &mut Stream, wish: Wish<'_>, dialled: &Dialled) -> io::Result<()> {
+    if matches!(wish.way, Way::Client(_)) {
+        let node = dialled.node().0;
+        client.write.frame(&DialReply::Named { node }).await?;
+    }
+    client.write.frame(&DialReply::Accepted).await
+}
+
 impl Proxy {
     /// Serves one dial of a client: request, decision, bytes.
     pub async fn serve_dial(&self, caller: Caller, mut client: Stream) {
@@ -263,7 +273,7 @@ impl Proxy {
         };
         match self.dial(&caller, wish).await {
             Ok(dialled) => {
-                if client.write.frame(&DialReply::Accepted).await.is_ok() {
+                if accept(&mut client, wish, &dialled).await.is_ok() {
                     self.carry(client, dialled).await;
                 }
             }

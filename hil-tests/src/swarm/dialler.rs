@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use protocol::message::dial::{ClientRequest, DialReply};
 use protocol::message::{Blob, Text};
 use protocol::{ALPN_CLIENT, CLIENT_FIRST_CID, SERVER_NAME};
-use quinn::{ClientConfig, ConnectionId, WriteError};
+use quinn::{ClientConfig, ConnectionId, RecvStream, WriteError};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -96,11 +96,7 @@ impl Dialler {
             opening: Blob::new(opening).context("opening too long")?,
         };
         send(&mut to, &request).await?;
-        let mut buffer = Vec::new();
-        match receive::<DialReply<'_>>(&mut from, &mut buffer).await? {
-            DialReply::Accepted => {}
-            DialReply::Refused { text, .. } => bail!("{text}"),
-        }
+        accepted(&mut from).await?;
         match to.write_all(says).await {
             // Who has heard enough says why.
             Ok(()) | Err(WriteError::Stopped(_)) => {}
@@ -129,11 +125,7 @@ impl Dialler {
             login: None,
         };
         send(&mut to, &request).await?;
-        let mut buffer = Vec::new();
-        match receive::<DialReply<'_>>(&mut from, &mut buffer).await? {
-            DialReply::Accepted => {}
-            DialReply::Refused { text, .. } => bail!("{text}"),
-        }
+        accepted(&mut from).await?;
         to.write_all(WORD).await?;
         let mut back = [0; WORD.len()];
         from.read_exact(&mut back).await?;
@@ -143,6 +135,18 @@ impl Dialler {
         connection.close(0u32.into(), b"");
         endpoint.wait_idle().await;
         Ok(answered)
+    }
+}
+
+/// Waits for the proxy's yes.
+async fn accepted(from: &mut RecvStream) -> Result<()> {
+    let mut buffer = Vec::new();
+    loop {
+        match receive::<DialReply<'_>>(from, &mut buffer).await? {
+            DialReply::Accepted => return Ok(()),
+            DialReply::Refused { text, .. } => bail!("{text}"),
+            DialReply::Named { .. } => {}
+        }
     }
 }
 

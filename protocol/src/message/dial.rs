@@ -132,10 +132,16 @@ pub enum DialReply<'a> {
         #[serde(borrow)]
         text: Text<'a, 512>,
     },
+    /// Which node it is that was asked for by name. Another reply follows. From the proxy to a client
+    /// that asks for a resumable stream: when it comes back, the name may be another's.
+    Named {
+        /// Its id.
+        node: [u8; 16],
+    },
 }
 
 impl Message for DialReply<'_> {
-    const VARIANTS: u32 = 2;
+    const VARIANTS: u32 = 3;
 }
 
 /// Why a dial was refused. The numbers are stable; `tsh` turns them into exit codes.

@@ -221,7 +221,7 @@ async fn answered(
 
 fn accepted(answer: &Answer) -> Result<()> {
     match answer {
-        Answer::Accepted => Ok(()),
+        Answer::Accepted(_) => Ok(()),
         // Not an answer to who comes back.
         Answer::NotResumable(_) => Err(super::garbled(DecodeError::Malformed)),
     }

@@ -39,9 +39,9 @@ impl Kept {
         stream: Box<dyn ByteStream>,
         carrier: Carrier,
         user: &Arc<LoggedIn>,
-        to: &Destination,
+        to: Destination,
     ) -> (Resumable<Client>, Self) {
-        let again = Arc::new(Again::new(Arc::clone(user), to.clone(), carrier));
+        let again = Arc::new(Again::new(Arc::clone(user), to, carrier));
         let Opened {
             stream,
             handle,
@@ -70,7 +70,7 @@ impl Kept {
     pub(super) fn explained(&self, error: anyhow::Error, node: &str) -> anyhow::Error {
         match *self.status().borrow() {
             Status::Ended(end) => {
-                let refused = self.again.refusal();
+                let refused = self.again.refusal().map(|refused| named(refused, node));
                 refused.or_else(|| over(end, node)).unwrap_or(error)
             }
             Status::Attached | Status::Lost { .. } => error,
@@ -91,6 +91,17 @@ impl Kept {
         if let Some(carrier) = self.again.carrier() {
             carrier.close().await;
         }
+    }
+}
+
+/// A refusal for the eyes of who knows the node by its name: it was dialled by its id.
+fn named(refused: anyhow::Error, node: &str) -> anyhow::Error {
+    match Exit::of(&refused) {
+        exit @ Exit::UnknownNode => {
+            let sentence = format!("There is no node {node} any more, and its session is over.");
+            fail(exit, sentence)
+        }
+        _ => refused,
     }
 }
 
@@ -150,6 +161,9 @@ mod tests {
             let error = over(end, "n").unwrap();
             assert_eq!((Exit::of(&error), &*error.to_string()), (exit, sentence));
         }
+        let gone = named(fail(Exit::UnknownNode, "there is no node \"0707\""), "n");
+        let sentence = "There is no node n any more, and its session is over.";
+        assert_eq!(gone.to_string(), sentence);
         assert!(over(End::Clean, "n").is_none());
         assert!(over(End::Reset(Reason::Finished), "n").is_none());
     }

@@ -90,6 +90,14 @@ async fn a_proxy_that_hangs_up_on_a_newer_request_is_asked_plainly() {
 }
 
 #[tokio::test]
+async fn the_proxy_says_which_node_has_the_name() {
+    let mut answer = reply(&DialReply::Named { node: [7; 16] });
+    answer.extend(reply(&DialReply::Accepted));
+    let answer = asked(answer).await.0.unwrap();
+    assert_eq!(answer, Answer::Accepted(Some(NodeId([7; 16]))));
+}
+
+#[tokio::test]
 async fn garbage_ends_the_dial() {
     let error = asked(vec![0xff; 64]).await.0.unwrap_err();
     assert_eq!(Exit::of(&error), Exit::ConnectionLost);

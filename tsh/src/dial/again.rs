@@ -186,13 +186,19 @@ impl Again {
         }
     }
 
+    /// The same over TCP.
     async fn tls(&self, address: SocketAddr) -> Option<Connected> {
+        let proxy = &self.user.profile.proxy;
         let tls = tls::config(&self.user).ok()?;
-        let connected = tls::connect(&self.user.profile.proxy, &[address], tls).await;
-        Some(Connected {
-            stream: Box::new(connected.ok()?.0),
-            carrier: Carrier::Tls(address),
-        })
+        loop {
+            if let Ok((stream, _)) = tls::connect(proxy, &[address], tls.clone()).await {
+                return Some(Connected {
+                    stream: Box::new(stream),
+                    carrier: Carrier::Tls(address),
+                });
+            }
+            sleep(PAUSE).await;
+        }
     }
 }
 
@@ -270,6 +276,23 @@ mod tests {
             to: "gateway-1".parse().unwrap(),
             carrier: Mutex::new(known),
             refusal: Mutex::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn without_names_the_way_that_is_known_is_tried_again_and_again() {
+        let there = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let known = Carrier::Tls(there.local_addr().unwrap());
+        let again = again("nowhere.invalid:443", Some(known));
+        // For longer than the known way is tried alone.
+        let hangs_up = async {
+            for _ in 0..2 * KNOWN_ALONE.as_millis() / PAUSE.as_millis() {
+                drop(there.accept().await.unwrap());
+            }
+        };
+        tokio::select! {
+            done = timeout(KNOWN_ALONE * 20, hangs_up) => done.unwrap(),
+            dialled = again.dial(b"opening") => panic!("gave up: {:?}", dialled.err()),
         }
     }
 

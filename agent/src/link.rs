@@ -101,6 +101,8 @@ pub(crate) struct Runner {
     budget: Budget,
     /// What the attempt under way tries.
     plan: Plan,
+    /// Of the protocol, as the last Welcome says.
+    version: u16,
     /// Whether the cluster turned the certificate down that the node holds.
     certificate_refused: bool,
     renewal: Renewal,
@@ -175,6 +177,7 @@ impl Runner {
             connections: Connections::default(),
             budget: Budget::default(),
             plan: Plan::only(protocol::transport::Kind::Quic),
+            version: 0,
             certificate_refused: false,
             renewal: Renewal::default(),
             save_again: Duration::ZERO,

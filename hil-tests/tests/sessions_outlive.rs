@@ -120,6 +120,16 @@ fn expect(tsh: &mut Child, text: &str) {
     assert_eq!(String::from_utf8_lossy(&got), text);
 }
 
+fn first_line(tsh: &mut Child) -> String {
+    let mut line = String::new();
+    let mut byte = [0];
+    while byte != [b'\n'] {
+        tsh.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
+        line.push(char::from(byte[0]));
+    }
+    line.trim().to_owned()
+}
+
 fn say(tsh: &mut Child, text: &str) {
     tsh.stdin
         .as_mut()
@@ -241,6 +251,54 @@ fn a_session_ends_for_good_when_its_user_is_locked() {
     scene.wait_for_event(ENDED);
 }
 
+/// The number of a program on the node that goes on after its client has vanished.
+fn left_behind(scene: &Scene) -> String {
+    let mut tsh = scene.session("echo $$; exec cat");
+    let process = format!("/proc/{}", first_line(&mut tsh));
+    scene.agent.wait_for_status(r#""sessions":1"#).unwrap();
+    tsh.kill().unwrap();
+    tsh.wait().unwrap();
+    process
+}
+
+#[track_caller]
+fn is_ended(scene: &Scene, process: &str) {
+    let gone = poll(LIMIT, || (!Path::new(process).exists()).then_some(()));
+    assert!(gone.is_some(), "{process} goes on\n{}", scene.agent.log());
+    scene.agent.wait_for_status(r#""sessions":0"#).unwrap();
+}
+
+#[test]
+fn a_lock_ends_what_a_cluster_that_was_started_anew_knows_nothing_of() {
+    let mut scene = Scene::new();
+    let process = left_behind(&scene);
+    scene.restart_cluster();
+    scene.cluster.wait_online(NODE, true).unwrap();
+    assert!(Path::new(&process).exists());
+    let locked = scene.cluster.tctl(&["lock", "user/operator"]).unwrap();
+    locked.ok().unwrap();
+    is_ended(&scene, &process);
+}
+
+#[test]
+fn who_is_removed_while_a_node_is_away_loses_what_it_keeps_when_it_is_back() {
+    let mut scene = Scene::new();
+    let process = left_behind(&scene);
+    // In a process of its own.
+    let restarted = scene.agent.run(&["restart"], b"").unwrap();
+    assert!(
+        restarted.stdout.contains("1 sessions go on"),
+        "{restarted:?}"
+    );
+    scene.agent.signal(Signal::SIGSTOP).unwrap();
+    scene.restart_cluster();
+    let removed = scene.cluster.tctl(&["users", "rm", "operator"]).unwrap();
+    removed.ok().unwrap();
+    assert!(Path::new(&process).exists());
+    scene.agent.signal(Signal::SIGCONT).unwrap();
+    is_ended(&scene, &process);
+}
+
 #[test]
 fn a_session_goes_on_when_another_node_has_its_name() {
     let mut scene = Scene::new();
@@ -292,13 +350,7 @@ fn a_client_that_was_stopped_for_a_while_goes_on() {
 fn what_nobody_comes_back_to_is_given_back_after_the_grace_time() {
     let scene = Scene::with("access,brief", "[resume]\nstreams = 1\n");
     let mut tsh = scene.session("echo $$; exec cat");
-    let mut pid = String::new();
-    let mut byte = [0];
-    while byte != [b'\n'] {
-        tsh.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
-        pid.push(char::from(byte[0]));
-    }
-    let process = format!("/proc/{}", pid.trim());
+    let process = format!("/proc/{}", first_line(&mut tsh));
     assert!(Path::new(&process).exists());
     scene.agent.wait_for_status(r#""sessions":1"#).unwrap();
     // It says no word, and neither does its link.

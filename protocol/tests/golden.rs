@@ -104,6 +104,8 @@ fn messages_of_an_agent_keep_their_bytes() {
     golden("moving", &ToCluster::Moving);
     let session_id = [0x66; 16];
     golden("session-ended", &ToCluster::SessionEnded { session_id });
+    let user = Text::cut("ann");
+    golden("keeps", &ToCluster::Keeps { user });
 }
 
 #[test]
@@ -143,6 +145,8 @@ fn messages_of_a_cluster_keep_their_bytes() {
     );
     let session_id = [0x66; 16];
     golden("end-session", &ToAgent::EndSession { session_id });
+    let user = Text::cut("ann");
+    golden("end-user", &ToAgent::EndUser { user });
 }
 
 #[test]

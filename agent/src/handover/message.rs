@@ -53,26 +53,41 @@ pub(crate) struct State<'a> {
     #[serde(borrow)]
     pub(crate) version: Text<'a, 32>,
     #[serde(borrow)]
-    streams: Blob<'a, { MAX_STREAMS * 16 }>,
+    pub(crate) streams: heapless::Vec<KeptStream<'a>, MAX_STREAMS>,
     /// Children of the agent's process.
     #[serde(borrow)]
     programs: Blob<'a, { MAX_PROGRAMS * 4 }>,
 }
 
-/// The bytes of a [`State`], which borrows them.
-pub(crate) struct Listed {
-    streams: Vec<u8>,
+/// A stream that a keeper keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeptStream<'a> {
+    pub(crate) id: [u8; 16],
+    #[serde(borrow)]
+    pub(crate) user: Text<'a, 64>,
+    /// Memory that is set aside for it.
+    pub(crate) bytes: u32,
+}
+
+/// What a [`State`] borrows.
+pub(crate) struct Listed<'a> {
+    streams: heapless::Vec<KeptStream<'a>, MAX_STREAMS>,
     programs: Vec<u8>,
 }
 
-impl Listed {
+impl<'a> Listed<'a> {
     /// Those beyond the limits are left out.
     pub(crate) fn new(
-        streams: impl Iterator<Item = StreamId>,
+        streams: impl Iterator<Item = (StreamId, &'a str, u32)>,
         programs: impl Iterator<Item = i32>,
     ) -> Self {
+        let streams = streams.map(|(id, user, bytes)| KeptStream {
+            id: id.0,
+            user: Text::cut(user),
+            bytes,
+        });
         Self {
-            streams: streams.take(MAX_STREAMS).flat_map(|id| id.0).collect(),
+            streams: streams.take(MAX_STREAMS).collect(),
             programs: programs
                 .take(MAX_PROGRAMS)
                 .flat_map(i32::to_le_bytes)
@@ -84,18 +99,13 @@ impl Listed {
         State {
             pid: std::process::id().cast_signed(),
             version: Text::cut(crate::VERSION),
-            streams: Blob::new(&self.streams).unwrap_or_default(),
+            streams: self.streams.clone(),
             programs: Blob::new(&self.programs).unwrap_or_default(),
         }
     }
 }
 
 impl State<'_> {
-    pub(crate) fn streams(&self) -> impl Iterator<Item = StreamId> {
-        let (ids, _) = self.streams.as_chunks::<16>();
-        ids.iter().map(|id| StreamId(*id))
-    }
-
     pub(crate) fn programs(&self) -> impl Iterator<Item = i32> {
         let (programs, _) = self.programs.as_chunks::<4>();
         programs.iter().map(|bytes| i32::from_le_bytes(*bytes))
@@ -127,8 +137,10 @@ pub(crate) fn read<'a, T: Message + Deserialize<'a>>(packet: &'a [u8]) -> Option
 mod tests {
     use super::*;
 
-    fn ids(count: u8) -> impl Iterator<Item = StreamId> {
-        (0..count).map(|n| StreamId([n; 16]))
+    const USER: &str = "a-name-that-is-as-long-as-one-may-be.-that-is-64-letters-of-them";
+
+    fn streams(count: u8) -> impl Iterator<Item = (StreamId, &'static str, u32)> {
+        (0..count).map(|n| (StreamId([n; 16]), USER, u32::MAX))
     }
 
     #[test]
@@ -153,21 +165,23 @@ mod tests {
 
     #[test]
     fn a_state_names_streams_and_programs_up_to_their_limits() {
-        let listed = Listed::new(ids(2), [5, 6, 7].into_iter());
+        let listed = Listed::new(streams(2), [5, 6, 7].into_iter());
         let packet = packet(&FromKeeper::State(listed.state())).unwrap();
         let Some(FromKeeper::State(state)) = read(&packet) else {
             panic!("no state");
         };
-        assert!(state.streams().eq(ids(2)));
+        let kept = |stream: &KeptStream<'_>| (stream.id, stream.user.len(), stream.bytes);
+        let expected = [0, 1].map(|n| ([n; 16], 64, u32::MAX));
+        assert!(state.streams.iter().map(kept).eq(expected));
         assert!(state.programs().eq([5, 6, 7]));
         assert_eq!(state.version.as_str(), crate::VERSION);
-        let many = Listed::new(ids(200), 1..10_000);
+        let many = Listed::new(streams(200), 1..10_000);
         let packet = super::packet(&FromKeeper::State(many.state())).unwrap();
         assert!(packet.len() <= MAX_PACKET);
         let Some(FromKeeper::State(state)) = read(&packet) else {
             panic!("no state");
         };
-        assert_eq!(state.streams().count(), MAX_STREAMS);
+        assert_eq!(state.streams.len(), MAX_STREAMS);
         assert_eq!(state.programs().count(), MAX_PROGRAMS);
     }
 

@@ -89,6 +89,7 @@ impl Runner {
                 self.history.up(kind, self.node.now(), now);
                 self.told.promote();
                 self.send_labels();
+                self.say_whose();
             }
             Event::Dark => self.history.dark(now),
             Event::Light => self.history.light(now),

@@ -8,6 +8,7 @@ use protocol::error::CloseCode;
 use protocol::message::Text;
 use protocol::message::control::{Hello, Inventory, ToCluster};
 use protocol::message::version::SPOKEN;
+use protocol::resume::MAX_STREAMS;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -20,9 +21,10 @@ use super::transport::{Fault, Reader, Stream, Traffic, Transport};
 use crate::labels::{self, Labels};
 use crate::machine::Machine;
 
-/// Control messages that wait to be sent. A cluster that takes none of them answers no heartbeat
-/// either, and the link ends for that.
-const OUTGOING: usize = 16;
+/// Control messages that wait to be sent: what there is to say of all sessions at once, here and in
+/// two keepers, fits. A cluster that takes none of them answers no heartbeat either, and the link
+/// ends for that.
+const OUTGOING: usize = 4 * MAX_STREAMS;
 /// How long a Goodbye may take to arrive; together with [`CLOSE`] well below the 3 s in which the
 /// agent must be gone.
 const GOODBYE: Duration = Duration::from_millis(500);

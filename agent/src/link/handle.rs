@@ -5,8 +5,8 @@ use std::time::Duration;
 use protocol::error::CloseCode;
 use protocol::link::Which;
 use protocol::message::control::{Refusal, ToAgent, ToCluster, Welcome};
-use protocol::message::decode;
-use protocol::message::version::SPOKEN;
+use protocol::message::version::{NAMES_USERS, SPOKEN};
+use protocol::message::{Text, decode};
 use protocol::resume::{Reason, StreamId};
 use protocol::transport::Kind;
 
@@ -65,6 +65,16 @@ impl Runner {
         }
         for StreamId(session_id) in self.sessions.kept.untold() {
             self.send(&ToCluster::SessionEnded { session_id });
+        }
+    }
+
+    /// Tells a cluster that may have been started anew whose sessions outlived it.
+    pub(super) fn say_whose(&self) {
+        if self.version >= NAMES_USERS {
+            for user in self.sessions.users() {
+                let user = Text::cut(user);
+                self.send(&ToCluster::Keeps { user });
+            }
         }
     }
 
@@ -184,6 +194,11 @@ impl Runner {
                 self.sessions.end(StreamId(*session_id), Reason::Locked);
                 Ok(())
             }
+            (Which::Held, ToAgent::EndUser { user }) => {
+                log::info!("sessions of {} end: locked or removed", plain(user));
+                self.sessions.end_user(user);
+                Ok(())
+            }
             (Which::Held, ToAgent::Refused { .. }) => {
                 self.renewal_refused(message, now);
                 Ok(())
@@ -202,6 +217,7 @@ impl Runner {
             spoken.contains(&welcome.version),
             "a version that was not offered"
         );
+        self.version = welcome.version;
         self.learn_time(welcome.time_s);
         self.node.learn_names(&welcome.cluster, &welcome.node_name);
         Ok(())

@@ -102,7 +102,7 @@ impl Runner {
     fn say_state(&self, wire: &Wire) {
         let programs = ssh::program::running().into_iter();
         let programs = programs.chain(ssh::guard::process());
-        let listed = Listed::new(self.sessions.kept.ids(), programs);
+        let listed = Listed::new(self.sessions.kept.listed(), programs);
         say(wire, &FromKeeper::State(listed.state()));
     }
 

@@ -18,7 +18,7 @@ use super::dial::DELIVERY_TIMEOUT;
 use super::input::Input;
 use super::transport::Stream;
 use crate::handover::KEEPERS;
-use crate::handover::message::{FromKeeper, ToKeeper, read};
+use crate::handover::message::{FromKeeper, KeptStream, ToKeeper, read};
 use crate::handover::wire::Wire;
 use crate::status::KeeperStatus;
 use crate::sys::{self, Child};
@@ -32,10 +32,17 @@ struct Keeper {
     version: String,
     wire: Arc<Wire>,
     /// Those that it knows. Whoever missed that one has ended may still ask.
-    streams: Vec<(StreamId, Life)>,
+    streams: Vec<Kept>,
     /// Its programs, as far as they are children of this process, and itself.
     children: Vec<Pid>,
     listening: Option<AbortHandle>,
+}
+
+/// A stream that a keeper keeps.
+struct Kept {
+    id: StreamId,
+    user: String,
+    life: Life,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,10 +101,16 @@ impl Keepers {
 
     /// Streams that go on.
     pub(super) fn live(&self) -> impl Iterator<Item = StreamId> {
-        let streams = self.0.iter().flat_map(|keeper| &keeper.streams);
-        streams
-            .filter(|(_, life)| *life == Life::Live)
-            .map(|(id, _)| *id)
+        self.kept().map(|kept| kept.id)
+    }
+
+    /// Whose they are; some may be named more than once.
+    pub(super) fn users(&self) -> impl Iterator<Item = &str> {
+        self.kept().map(|kept| kept.user.as_str())
+    }
+
+    fn kept(&self) -> impl Iterator<Item = &Kept> {
+        self.0.iter().flat_map(Keeper::kept)
     }
 
     /// Whether one of them knows a stream.
@@ -118,6 +131,15 @@ impl Keepers {
     pub(super) fn end(&self, id: StreamId, reason: Reason) {
         if let Some(keeper) = self.of(id) {
             keeper.tell(&ToKeeper::end(id, reason));
+        }
+    }
+
+    /// Ends all streams of a user.
+    pub(super) fn end_user(&self, user: &str, reason: Reason) {
+        for keeper in &self.0 {
+            for kept in keeper.kept().filter(|kept| kept.user == user) {
+                keeper.tell(&ToKeeper::end(kept.id, reason));
+            }
         }
     }
 
@@ -143,9 +165,9 @@ impl Keepers {
     /// A keeper says that a stream is over.
     pub(super) fn over(&mut self, keeper: Pid, id: StreamId) {
         let keepers = self.0.iter_mut().filter(|k| k.pid == keeper);
-        for (stream, life) in keepers.flat_map(|k| &mut k.streams) {
-            if *stream == id {
-                *life = Life::Over;
+        for kept in keepers.flat_map(|k| &mut k.streams) {
+            if kept.id == id {
+                kept.life = Life::Over;
             }
         }
     }
@@ -155,9 +177,8 @@ impl Keepers {
         log::info!("the process {keeper} keeps no session any more");
         self.reap();
         let gone = self.0.extract_if(.., |k| k.pid == keeper);
-        let streams = gone.flat_map(|mut k| std::mem::take(&mut k.streams));
-        let live = streams.filter(|(_, life)| *life == Life::Live);
-        live.map(|(id, _)| id).collect()
+        gone.flat_map(|k| k.kept().map(|kept| kept.id).collect::<Vec<_>>())
+            .collect()
     }
 
     /// Tells keepers which of their programs have ended.
@@ -173,7 +194,7 @@ impl Keepers {
     }
 
     fn of(&self, id: StreamId) -> Option<&Keeper> {
-        let knows = |keeper: &&Keeper| keeper.streams.iter().any(|(known, _)| *known == id);
+        let knows = |keeper: &&Keeper| keeper.streams.iter().any(|kept| kept.id == id);
         self.0.iter().find(knows)
     }
 }
@@ -192,7 +213,7 @@ impl Keeper {
                     pid,
                     version: state.version.as_str().to_owned(),
                     wire: Arc::new(wire),
-                    streams: state.streams().map(|id| (id, Life::Live)).collect(),
+                    streams: state.streams.iter().map(Kept::of).collect(),
                     children: programs.chain([pid]).collect(),
                     listening: None,
                 };
@@ -202,9 +223,14 @@ impl Keeper {
         }
     }
 
+    /// Those that go on.
+    fn kept(&self) -> impl Iterator<Item = &Kept> {
+        let streams = self.streams.iter();
+        streams.filter(|kept| kept.life == Life::Live)
+    }
+
     fn live(&self) -> usize {
-        let live = |(_, life): &&(StreamId, Life)| *life == Life::Live;
-        self.streams.iter().filter(live).count()
+        self.kept().count()
     }
 
     fn tell(&self, message: &ToKeeper<'_>) {
@@ -236,6 +262,16 @@ impl Keeper {
         self.wire.send(&ToKeeper::Attach(request), Some(theirs))?;
         crate::spawn(carry(stream, ours));
         Ok(())
+    }
+}
+
+impl Kept {
+    fn of(stream: &KeptStream<'_>) -> Self {
+        Self {
+            id: StreamId(stream.id),
+            user: stream.user.as_str().to_owned(),
+            life: Life::Live,
+        }
     }
 }
 
@@ -307,7 +343,7 @@ mod tests {
         let (ours, theirs) = crate::handover::wire::pair().unwrap();
         let theirs = Wire::new(theirs).unwrap();
         theirs.send(&FromKeeper::Over([1; 16]), None).unwrap();
-        let listed = Listed::new([ID].into_iter(), std::iter::empty());
+        let listed = Listed::new([(ID, "ann", 7)].into_iter(), std::iter::empty());
         theirs
             .send(&FromKeeper::State(listed.state()), None)
             .unwrap();
@@ -370,6 +406,16 @@ mod tests {
         assert_eq!(keepers.count(), 0);
         assert!(keepers.know(ID));
         assert!(keepers.gone(pid).is_empty());
+    }
+
+    #[tokio::test]
+    async fn whose_sessions_are_kept_is_known_and_theirs_alone_end() {
+        let (keepers, theirs) = keeper().await;
+        assert!(keepers.users().eq(["ann"]));
+        keepers.end_user("bob", Reason::Locked);
+        keepers.end_user("ann", Reason::Locked);
+        let (packet, _) = theirs.receive().await.unwrap().unwrap();
+        assert_eq!(read(&packet), Some(ToKeeper::end(ID, Reason::Locked)));
     }
 
     #[tokio::test]

@@ -149,6 +149,13 @@ impl KeptStreams {
         }
     }
 
+    /// Ends all streams of a user.
+    pub(super) fn end_user(&self, user: &str, reason: Reason) {
+        for id in self.table.of_user(user) {
+            self.end(id, reason);
+        }
+    }
+
     /// Ends all of them.
     pub(super) fn end_all(&self, reason: Reason) {
         for kept in &self.streams {
@@ -180,10 +187,9 @@ impl KeptStreams {
         }
     }
 
-    /// Those that go on.
-    pub(super) fn ids(&self) -> impl Iterator<Item = StreamId> {
-        let live = self.streams.iter().filter(|kept| !kept.is_over());
-        live.map(|kept| kept.id)
+    /// Those that go on, with their users and the memory set aside for them.
+    pub(super) fn listed(&self) -> impl Iterator<Item = (StreamId, &str, u32)> {
+        self.table.streams()
     }
 
     /// Whether nobody can ask for any.
@@ -332,6 +338,19 @@ mod tests {
         );
         assert_eq!(refused.err().unwrap().1, Reason::Denied);
         assert!(matches!(*stream.handle.status().borrow(), Status::Ended(_)));
+    }
+
+    #[tokio::test]
+    async fn all_streams_of_a_user_end_and_nobody_elses() {
+        let mut kept = KeptStreams::new(DEFAULT);
+        let streams = [1, 2].map(|n| taken(&mut kept, n, &Arc::default()));
+        let ended =
+            |stream: &Accepted| matches!(*stream.handle.status().borrow(), Status::Ended(_));
+        kept.end_user("eve", Reason::Locked);
+        assert!(!streams.iter().any(ended));
+        assert!(kept.listed().all(|(_, user, _)| user == "ann"));
+        kept.end_user("ann", Reason::Locked);
+        assert!(streams.iter().all(ended));
     }
 
     #[tokio::test]

@@ -233,6 +233,21 @@ impl Sessions {
         self.keepers.end(id, reason);
     }
 
+    /// Ends all streams of a user, wherever they are kept.
+    pub(super) fn end_user(&self, user: &str) {
+        self.kept.end_user(user, Reason::Locked);
+        self.keepers.end_user(user, Reason::Locked);
+    }
+
+    /// Whose streams are kept.
+    pub(super) fn users(&self) -> Vec<&str> {
+        let here = self.kept.listed().map(|(_, user, _)| user);
+        let mut users: Vec<_> = here.chain(self.keepers.users()).collect();
+        users.sort_unstable();
+        users.dedup();
+        users
+    }
+
     /// Asks those to end that are bound to a connection.
     pub(super) fn end_bound(&self) {
         self.end_bound.send_replace(true);

@@ -75,7 +75,7 @@ impl Admin {
     pub(super) async fn user_remove(&self, name: &str) -> Result<Value, Failure> {
         self.proxy.resources.remove::<UserSpec>(name).await?;
         self.proxy.login.credentials.remove(name).await?;
-        self.proxy.end_sessions(|about| about.user == name);
+        self.proxy.end_user(name);
         self.proxy
             .audit
             .record(Event::new(code::USER_REMOVED).field("name", name))

@@ -1,6 +1,6 @@
 //! Which users and nodes are locked, right now.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use protocol::identity::NodeId;
@@ -44,6 +44,17 @@ impl ByTarget {
             return None;
         }
         self.find(&Target::User(name.to_owned()), now)
+    }
+
+    /// All users who are shut out.
+    #[must_use]
+    pub fn users(&self, now: OffsetDateTime) -> HashSet<String> {
+        let users = self.by_target.keys().filter_map(|target| match target {
+            Target::User(name) => Some(name),
+            Target::Node(_) => None,
+        });
+        let locked = users.filter(|name| self.of_user(name, now).is_some());
+        locked.cloned().collect()
     }
 
     /// Whether there is any.
@@ -123,6 +134,7 @@ mod tests {
         let lock = locks.of_user("ann", now).unwrap();
         assert_eq!(lock.spec.locked("ann"), "ann is locked: on leave");
         assert_eq!(locks.of_user("bob", now), None);
+        assert_eq!(locks.users(now), HashSet::from(["ann".to_owned()]));
         assert_eq!(locks.of_node(NODE, now), None);
         locks.put(node_lock("2"));
         let lock = locks.of_node(NODE, now).unwrap();

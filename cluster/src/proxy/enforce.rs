@@ -3,18 +3,30 @@
 //! A lock ends sessions and links as soon as this process hears of it. Now and then all that is open
 //! is looked at as well: for what began in the moment in which the rules changed, and for nodes and
 //! users that another process has removed.
+//!
+//! Agents keep sessions that this process knows nothing of, from before it was started. So they are
+//! told of each user who is shut out by name, and themselves say whose sessions they keep when they
+//! link (`crate::tunnel::serve` answers).
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use protocol::error::CloseCode;
 use protocol::identity::NodeId;
+use protocol::message::Text;
 use protocol::message::control::ToAgent;
+use protocol::message::version::NAMES_USERS;
 use time::OffsetDateTime;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::Proxy;
 use super::dial::ended;
 use super::sessions::About;
 use crate::resource::user::UserSpec;
+use crate::tunnel::live::Live;
 use crate::tunnel::stream::frame_bytes;
 
 /// How often everything is looked at: it costs a millisecond for 10,000 links.
@@ -24,13 +36,15 @@ impl Proxy {
     /// Enforces the rules for as long as it is polled.
     pub async fn enforce(self) {
         let mut changes = self.join.locks.changes();
+        // Of these, agents are told when they link.
+        let mut told = self.join.locks.read().users(OffsetDateTime::now_utc());
         loop {
             let heard = tokio::time::timeout(LOOK, changes.changed()).await;
             if matches!(heard, Ok(Err(_))) {
                 // Nothing changes any more; what is stored still holds.
                 tokio::time::sleep(LOOK).await;
             }
-            self.end_locked();
+            self.end_locked(&mut told);
             self.end_removed().await;
             self.end_removed_users().await;
             for given_up in self.sessions.give_up() {
@@ -47,12 +61,17 @@ impl Proxy {
         Some(lock.spec.locked(&format!("the user {name}")))
     }
 
-    fn end_locked(&self) {
+    /// Ends what is locked; `told` are the users whose locks agents know of.
+    fn end_locked(&self, told: &mut HashSet<String>) {
         let locks = self.join.locks.read();
+        let now = OffsetDateTime::now_utc();
+        let before = std::mem::replace(told, locks.users(now));
         if locks.is_empty() {
             return;
         }
-        let now = OffsetDateTime::now_utc();
+        for name in told.difference(&before) {
+            self.tell_all(name);
+        }
         let shut_out = |node| locks.of_node(node, now).is_some();
         for live in self.links.registry.all() {
             if shut_out(live.node) {
@@ -101,10 +120,37 @@ impl Proxy {
         }
     }
 
+    /// Ends everything that a user has open, wherever it is kept.
+    pub fn end_user(&self, name: &str) {
+        self.end_sessions(|about| about.user == name);
+        self.tell_all(name);
+    }
+
+    /// Tells all agents that a user is shut out.
+    fn tell_all(&self, name: &str) {
+        let Ok(frame) = frame_bytes(&ToAgent::EndUser {
+            user: Text::cut(name),
+        }) else {
+            return;
+        };
+        for live in self.links.registry.all() {
+            if live.about().version >= NAMES_USERS {
+                send(live, frame.clone());
+            }
+        }
+    }
+
     /// Ends everything that a removed node has open, and forgets it.
     pub fn forget_node(&self, node: NodeId) {
         self.end_node(node, "removed");
         self.links.registry.forget(node);
         self.links.presence.forget(node);
+    }
+}
+
+/// Sends, as soon as there is room: that comes, or the link ends.
+fn send(live: Arc<Live>, frame: Bytes) {
+    if let Err(TrySendError::Full(frame)) = live.control.try_send(frame) {
+        tokio::spawn(async move { live.control.send(frame).await.ok() });
     }
 }

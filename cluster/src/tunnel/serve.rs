@@ -9,6 +9,7 @@ use protocol::error::{CloseCode, DecodeError};
 use protocol::message::control::{Refusal, ToAgent, ToCluster};
 use protocol::message::join::{Certificates, Trust};
 use protocol::message::{Blob, Text};
+use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
 use super::Transport;
@@ -24,6 +25,7 @@ use crate::auth::join::{Enrolled, Join, JoinError};
 use crate::proxy::dial::ended;
 use crate::proxy::sessions::Sessions;
 use crate::resource::labels::{self, Labels};
+use crate::resource::user::UserSpec;
 
 /// The longest silence that agents may choose: so long a dead node may pass for a live one.
 pub(super) const KEEPALIVE_S: u16 = 1200;
@@ -204,6 +206,11 @@ impl Links {
                     self.audit.record(ended(&over)).await;
                 }
             }
+            Ok(ToCluster::Keeps { user }) => {
+                if self.is_shut_out(&user).await {
+                    write.frame(&ToAgent::EndUser { user }).await?;
+                }
+            }
             Err(DecodeError::UnknownVariant) => {}
             Err(error) => {
                 live.transport.close(error.into());
@@ -211,6 +218,17 @@ impl Links {
             }
         }
         Ok(Next::GoOn)
+    }
+
+    /// Whether a user may not go on with what an agent keeps.
+    async fn is_shut_out(&self, user: &str) -> bool {
+        let now = OffsetDateTime::now_utc();
+        if self.join.locks.read().of_user(user, now).is_some() {
+            return true;
+        }
+        let stored = self.join.resources.find::<UserSpec>(user).await;
+        // A store that fails proves nothing.
+        stored.is_ok_and(|user| user.is_none())
     }
 
     async fn renew(&self, live: &Live, write: &mut WriteHalf, generation: u32) -> Result<()> {

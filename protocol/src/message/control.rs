@@ -43,10 +43,17 @@ pub enum ToCluster<'a> {
         /// As in the dial that started it.
         session_id: [u8; 16],
     },
+    /// Sessions of this user go on that outlived another link. A cluster that was started anew
+    /// knows nothing of them; it answers by [`ToAgent::EndUser`] if they may not. Said once for
+    /// each user, when a link is up, from version [`NAMES_USERS`](super::version::NAMES_USERS) on.
+    Keeps {
+        /// As in the dials that started them.
+        user: Text<'a, 64>,
+    },
 }
 
 impl Message for ToCluster<'_> {
-    const VARIANTS: u32 = 8;
+    const VARIANTS: u32 = 9;
 }
 
 /// Who is calling.
@@ -125,10 +132,16 @@ pub enum ToAgent<'a> {
         /// As in the dial that started it.
         session_id: [u8; 16],
     },
+    /// All sessions of a user that outlive their links must end: the user was removed or locked.
+    /// For agents from version [`NAMES_USERS`](super::version::NAMES_USERS) on.
+    EndUser {
+        /// As in the dials that started them.
+        user: Text<'a, 64>,
+    },
 }
 
 impl Message for ToAgent<'_> {
-    const VARIANTS: u32 = 8;
+    const VARIANTS: u32 = 9;
 }
 
 /// The cluster's answer to a Hello.

@@ -14,11 +14,13 @@ pub struct Versions {
 /// What this build speaks.
 pub const SPOKEN: Versions = Versions {
     oldest: 1,
-    newest: 2,
+    newest: 3,
 };
 
 /// From this version on an agent knows streams that outlive their links.
 pub const RESUMABLE: u16 = 2;
+/// From this version on an agent says whose sessions it keeps, and ends them by their user's name.
+pub const NAMES_USERS: u16 = 3;
 
 impl Versions {
     /// The newest version that both speak.

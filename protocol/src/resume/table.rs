@@ -156,6 +156,12 @@ impl Table {
             .fold(0, |sum, entry| sum.saturating_add(entry.sizes.total()))
     }
 
+    /// All of them, with their users and the bytes set aside for them.
+    pub fn streams(&self) -> impl Iterator<Item = (StreamId, &str, u32)> {
+        let entries = self.entries.iter();
+        entries.map(|entry| (entry.id, entry.user.as_str(), entry.sizes.total()))
+    }
+
     /// Streams taken on.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -258,6 +264,13 @@ mod tests {
         assert_eq!(table.admit(id(2), "ann", s(0)), Err(Reason::Misbehaved));
         assert_eq!(table.admit(id(1), "ann", s(0)), Ok(Sizes::AGENT));
         assert_eq!(table.of_user("ann").count(), 4);
+        let bytes = Sizes::AGENT.total();
+        assert!(
+            table
+                .streams()
+                .any(|stream| stream == (id(7), "bob", bytes))
+        );
+        assert_eq!(table.streams().count(), 8);
     }
 
     #[test]

@@ -33,6 +33,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 
 use crate::sys;
 pub(crate) use program::Program;
@@ -51,6 +52,8 @@ pub(crate) struct Inherited {
     pub(crate) lock: Option<OwnedFd>,
     /// A socket to each keeper, the oldest first.
     pub(crate) keepers: Vec<OwnedFd>,
+    /// Whatever was started before and runs, or waits to be reaped: nobody else will.
+    pub(crate) children: Vec<Pid>,
 }
 
 impl Inherited {
@@ -63,6 +66,7 @@ impl Inherited {
         Self {
             lock: sys::inherited(lock),
             keepers: keepers.into_iter().filter_map(sys::inherited).collect(),
+            children: sys::children(),
         }
     }
 }

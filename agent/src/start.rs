@@ -1,7 +1,5 @@
 //! `tether-agent start`.
 
-use std::os::fd::OwnedFd;
-
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -33,7 +31,7 @@ use crate::status::socket;
 /// Runs the command.
 pub(crate) fn run(typed: &cli::Start) -> Result<Exit, Failure> {
     // First of all: later their numbers would be those of others.
-    let inherited = Inherited::take();
+    let mut inherited = Inherited::take();
     let program = Program::of_this_process();
     let settings = settings::load(&typed.common, &process_env)?;
     logger::start(settings.log_level);
@@ -44,7 +42,7 @@ pub(crate) fn run(typed: &cli::Start) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     }
     dir.create()?;
-    let lock = dir.lock(inherited.lock)?;
+    let lock = dir.lock(inherited.lock.take())?;
     if dir.is_open_to_others() {
         log::warn!(
             "{} is open to other users; expected mode 0700",
@@ -55,7 +53,7 @@ pub(crate) fn run(typed: &cli::Start) -> Result<Exit, Failure> {
     let before = Before {
         program,
         lock,
-        keepers: inherited.keepers,
+        inherited,
     };
     let ended = runtime.block_on(hold(settings.config, dir, joined, before));
     // A resolver that hangs must not keep the process.
@@ -97,7 +95,7 @@ fn verdict(joined: Option<&Membership>) -> String {
 struct Before {
     program: Program,
     lock: Lock,
-    keepers: Vec<OwnedFd>,
+    inherited: Inherited,
 }
 
 async fn hold(
@@ -110,7 +108,7 @@ async fn hold(
     let (inputs, mut queue) = mpsc::channel(QUEUE);
     listen(&inputs)?;
     let mut services: Vec<_> = serve_status(&dir, &inputs).into_iter().collect();
-    let keepers = Keepers::meet(before.keepers).await;
+    let keepers = Keepers::meet(before.inherited).await;
     let machine = Machine::look();
     greet(&machine);
     let (towards, seen) = watch::channel(config.cluster.as_ref().and_then(Address::literal));

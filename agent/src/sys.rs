@@ -25,7 +25,8 @@ use tokio::io::unix::AsyncFd;
 
 pub(crate) use account::Account;
 pub(crate) use copy::{
-    Child, fork, inherited, is_alone, memory, reap, receive_with, send_with, set_inherited,
+    Child, children, fork, inherited, is_alone, memory, reap, receive_with, send_with,
+    set_inherited,
 };
 pub(crate) use pty::{open_pty, resize};
 pub(crate) use signal::signal_as;

@@ -151,12 +151,7 @@ fn who_uses_plain_ssh_learns_it_from_its_proxy_command() {
 fn the_guard_of_programs_goes_with_the_last_of_them() {
     let scene = scene();
     let guards = || {
-        let pid = scene.agent.pid();
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-        let children = children.unwrap();
-        let names = children
-            .split_whitespace()
-            .filter_map(|child| std::fs::read_to_string(format!("/proc/{child}/cmdline")).ok());
+        let names = children(&scene.agent).into_iter();
         names
             .filter(|name| name.starts_with("tether-guard"))
             .count()
@@ -171,6 +166,17 @@ fn the_guard_of_programs_goes_with_the_last_of_them() {
     // Another session, another guard.
     let done = run(&mut ssh(&scene.operator, "true"), b"").unwrap();
     assert_eq!(done.code(), 0, "{done:?}");
+}
+
+/// What the children of an agent are called; those that nobody has reaped have no name.
+fn children(agent: &Agent) -> Vec<String> {
+    let pid = agent.pid();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.unwrap();
+    let names = children
+        .split_whitespace()
+        .filter_map(|child| std::fs::read_to_string(format!("/proc/{child}/cmdline")).ok());
+    names.collect()
 }
 
 /// A session that answers what it is sent, with a number of its own.
@@ -329,6 +335,36 @@ fn restarts_by_signal_leave_the_newest_two_processes_with_their_sessions() {
         talk.says("last");
         talk.ends();
     }
+}
+
+#[test]
+fn restarts_leave_nothing_behind_that_nobody_reaps() {
+    // One runs at any time.
+    let label =
+        "[[command_labels]]\nname = \"slow\"\ncommand = [\"sleep\", \"1000\"]\nperiod = \"5s\"\n";
+    let scene = scene_with(|agent| agent.configure(label));
+    // Without sessions, the older process is gone before or after the new program looks.
+    for _ in 0..3 {
+        restart(&scene, "0 sessions go on");
+    }
+    let mut kept = talk(&scene);
+    restart(&scene, "1 sessions go on");
+    kept.says("here");
+    let [keeper] = keepers(&scene.agent)[..] else {
+        panic!("no keeper");
+    };
+    kill(Pid::from_raw(keeper.cast_signed()), Signal::SIGKILL).unwrap();
+    all_end(&[kept.shell]);
+    end_of(kept.child).unwrap();
+    let others = || {
+        let mut children = children(&scene.agent);
+        children.retain(|name| !name.starts_with("sleep"));
+        children
+    };
+    let reaped = poll(LIMIT, || others().is_empty().then_some(()));
+    let log = scene.agent.log();
+    assert!(reaped.is_some(), "{:?}\n{log}", others());
+    assert!(!log.contains("is lost"), "{log}");
 }
 
 #[test]

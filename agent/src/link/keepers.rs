@@ -17,9 +17,9 @@ use tokio::time::timeout;
 use super::dial::DELIVERY_TIMEOUT;
 use super::input::Input;
 use super::transport::Stream;
-use crate::handover::KEEPERS;
 use crate::handover::message::{FromKeeper, KeptStream, ToKeeper, read};
 use crate::handover::wire::Wire;
+use crate::handover::{Inherited, KEEPERS};
 use crate::status::KeeperStatus;
 use crate::sys::{self, Child};
 
@@ -51,17 +51,33 @@ enum Life {
     Over,
 }
 
-/// See the [module](self). The oldest first.
+/// See the [module](self).
 #[derive(Default)]
-pub(crate) struct Keepers(Vec<Keeper>);
+pub(crate) struct Keepers {
+    /// The oldest first.
+    list: Vec<Keeper>,
+    /// Other children of this process that it has not started as this program: of keepers that are
+    /// gone, and what else the program before left behind.
+    left: Vec<Pid>,
+}
 
 impl Keepers {
-    /// Asks those behind these sockets what they keep; forgets those that do not say.
-    pub(crate) async fn meet(sockets: Vec<OwnedFd>) -> Self {
-        let mut keepers = Self::default();
-        for socket in sockets {
+    /// Asks those that the program before this one has named what they keep; forgets those that do
+    /// not say.
+    pub(crate) async fn meet(inherited: Inherited) -> Self {
+        let mut keepers = Self {
+            list: Vec::new(),
+            left: inherited.children,
+        };
+        for socket in inherited.keepers {
             match timeout(HELLO_LIMIT, Keeper::meet(socket)).await {
-                Ok(Some(keeper)) => keepers.0.push(keeper),
+                Ok(Some(keeper)) => {
+                    // Each belongs to one list: a number that is free may be another's.
+                    keepers
+                        .left
+                        .retain(|child| !keeper.children.contains(child));
+                    keepers.list.push(keeper);
+                }
                 // Without its socket it ends.
                 Ok(None) | Err(_) => log::warn!("an older process that kept sessions is lost"),
             }
@@ -71,14 +87,14 @@ impl Keepers {
 
     /// Listens to them, and to the ends of their programs. Those that are too many are to end.
     pub(super) fn listen(&mut self, inputs: &mpsc::Sender<Input>) {
-        for keeper in &mut self.0 {
+        for keeper in &mut self.list {
             let listening = listen(keeper.pid, Arc::clone(&keeper.wire), inputs.clone());
             keeper.listening = Some(crate::spawn(listening).abort_handle());
             let (pid, count) = (keeper.pid, keeper.live());
             log::info!("{count} sessions go on in the process {pid}");
         }
         self.stop(KEEPERS);
-        if !self.0.is_empty() {
+        if !self.list.is_empty() || !self.left.is_empty() {
             crate::spawn(watch_children(inputs.clone()));
         }
     }
@@ -96,7 +112,7 @@ impl Keepers {
             sessions: keeper.live(),
             memory: sys::memory(keeper.pid),
         };
-        self.0.iter().map(status).collect()
+        self.list.iter().map(status).collect()
     }
 
     /// Streams that go on.
@@ -110,7 +126,7 @@ impl Keepers {
     }
 
     fn kept(&self) -> impl Iterator<Item = &Kept> {
-        self.0.iter().flat_map(Keeper::kept)
+        self.list.iter().flat_map(Keeper::kept)
     }
 
     /// Whether one of them knows a stream.
@@ -136,7 +152,7 @@ impl Keepers {
 
     /// Ends all streams of a user.
     pub(super) fn end_user(&self, user: &str, reason: Reason) {
-        for keeper in &self.0 {
+        for keeper in &self.list {
             for kept in keeper.kept().filter(|kept| kept.user == user) {
                 keeper.tell(&ToKeeper::end(kept.id, reason));
             }
@@ -145,7 +161,7 @@ impl Keepers {
 
     /// All that have sessions, but the newest so many.
     fn beyond(&self, newest: usize) -> impl Iterator<Item = &Keeper> {
-        let live = || self.0.iter().filter(|keeper| keeper.live() > 0);
+        let live = || self.list.iter().filter(|keeper| keeper.live() > 0);
         live().take(live().count().saturating_sub(newest))
     }
 
@@ -164,7 +180,7 @@ impl Keepers {
 
     /// A keeper says that a stream is over.
     pub(super) fn over(&mut self, keeper: Pid, id: StreamId) {
-        let keepers = self.0.iter_mut().filter(|k| k.pid == keeper);
+        let keepers = self.list.iter_mut().filter(|k| k.pid == keeper);
         for kept in keepers.flat_map(|k| &mut k.streams) {
             if kept.id == id {
                 kept.life = Life::Over;
@@ -175,50 +191,54 @@ impl Keepers {
     /// A keeper has ended; gives the streams that it has not ended before.
     pub(super) fn gone(&mut self, keeper: Pid) -> Vec<StreamId> {
         log::info!("the process {keeper} keeps no session any more");
+        let mut lost = Vec::new();
+        for mut gone in self.list.extract_if(.., |k| k.pid == keeper) {
+            lost.extend(gone.kept().map(|kept| kept.id));
+            // They may run yet, itself included.
+            self.left.append(&mut gone.children);
+        }
         self.reap();
-        let gone = self.0.extract_if(.., |k| k.pid == keeper);
-        gone.flat_map(|k| k.kept().map(|kept| kept.id).collect::<Vec<_>>())
-            .collect()
+        lost
     }
 
-    /// Tells keepers which of their programs have ended.
+    /// Takes in which children have ended, and tells keepers of their programs.
     pub(super) fn reap(&mut self) {
-        for keeper in &mut self.0 {
+        for keeper in &mut self.list {
             keeper.reap();
         }
+        self.left.retain(|child| sys::reap(*child) == Child::Runs);
     }
 
     /// Their sockets, for the next program in this process.
     pub(super) fn sockets(&self) -> Vec<BorrowedFd<'_>> {
-        self.0.iter().map(|keeper| keeper.wire.as_fd()).collect()
+        self.list.iter().map(|keeper| keeper.wire.as_fd()).collect()
     }
 
     fn of(&self, id: StreamId) -> Option<&Keeper> {
         let knows = |keeper: &&Keeper| keeper.streams.iter().any(|kept| kept.id == id);
-        self.0.iter().find(knows)
+        self.list.iter().find(knows)
     }
 }
 
 impl Keeper {
     async fn meet(socket: OwnedFd) -> Option<Self> {
         let wire = Wire::new(socket).ok()?;
-        wire.send(&ToKeeper::Hello, None).ok()?;
+        // One that has ended since has said all before.
+        let _ = wire.send(&ToKeeper::Hello, None);
         // What it said to the program before this one may come first.
         loop {
             let (packet, _) = wire.receive().await.ok()??;
             if let Some(FromKeeper::State(state)) = read(&packet) {
                 let pid = Pid::from_raw(state.pid);
                 let programs = state.programs().map(Pid::from_raw);
-                let mut keeper = Self {
+                return Some(Self {
                     pid,
                     version: state.version.as_str().to_owned(),
                     wire: Arc::new(wire),
                     streams: state.streams.iter().map(Kept::of).collect(),
                     children: programs.chain([pid]).collect(),
                     listening: None,
-                };
-                keeper.reap();
-                return Some(keeper);
+                });
             }
         }
     }
@@ -334,9 +354,17 @@ async fn watch_children(inputs: mpsc::Sender<Input>) {
 mod tests {
     use super::*;
     use crate::handover::message::Listed;
+    use std::process::Command;
     use tokio::io::AsyncReadExt;
 
     const ID: StreamId = StreamId([7; 16]);
+
+    fn inherited(socket: OwnedFd) -> Inherited {
+        Inherited {
+            keepers: vec![socket],
+            ..Inherited::default()
+        }
+    }
 
     /// A keeper's end of a socket, which has said what it keeps.
     async fn keeper() -> (Keepers, Wire) {
@@ -347,7 +375,7 @@ mod tests {
         theirs
             .send(&FromKeeper::State(listed.state()), None)
             .unwrap();
-        let keepers = Keepers::meet(vec![ours]).await;
+        let keepers = Keepers::meet(inherited(ours)).await;
         let (packet, _) = theirs.receive().await.unwrap().unwrap();
         assert_eq!(read(&packet), Some(ToKeeper::Hello));
         (keepers, theirs)
@@ -401,7 +429,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_that_is_over_counts_no_more_but_can_be_asked_for() {
         let (mut keepers, _theirs) = keeper().await;
-        let pid = keepers.0[0].pid;
+        let pid = keepers.list[0].pid;
         keepers.over(pid, ID);
         assert_eq!(keepers.count(), 0);
         assert!(keepers.know(ID));
@@ -422,6 +450,41 @@ mod tests {
     async fn who_says_nothing_is_no_keeper() {
         let (ours, theirs) = crate::handover::wire::pair().unwrap();
         drop(theirs);
-        assert_eq!(Keepers::meet(vec![ours]).await.count(), 0);
+        let keepers = Keepers::meet(inherited(ours)).await;
+        assert!(keepers.list.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_keeper_that_has_ended_meanwhile_is_met_all_the_same() {
+        let (ours, theirs) = crate::handover::wire::pair().unwrap();
+        let theirs = Wire::new(theirs).unwrap();
+        let listed = Listed::new(std::iter::empty(), std::iter::empty());
+        let state = FromKeeper::State(listed.state());
+        theirs.send(&state, None).unwrap();
+        drop(theirs);
+        let keepers = Keepers::meet(inherited(ours)).await;
+        assert_eq!(keepers.list.len(), 1);
+    }
+
+    #[tokio::test]
+    #[expect(clippy::zombie_processes, reason = "this is what is tested")]
+    async fn what_a_keeper_leaves_behind_is_reaped_though_it_ends_later() {
+        let sleep = || Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut children = [sleep(), sleep()];
+        let pids = children
+            .each_ref()
+            .map(|child| Pid::from_raw(child.id().cast_signed()));
+        let (mut keepers, _theirs) = keeper().await;
+        keepers.list[0].children.push(pids[0]);
+        keepers.left.push(pids[1]);
+        let pid = keepers.list[0].pid;
+        keepers.gone(pid);
+        assert!(pids.iter().all(|pid| keepers.left.contains(pid)));
+        children.iter_mut().for_each(|child| child.kill().unwrap());
+        while !keepers.left.is_empty() {
+            keepers.reap();
+            std::thread::yield_now();
+        }
+        assert!(pids.iter().all(|pid| sys::reap(*pid) == Child::Strange));
     }
 }

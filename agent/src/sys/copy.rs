@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid};
+use nix::unistd::{ForkResult, Pid, getpid};
 
 /// Whether this process has no thread but this one.
 pub(crate) fn is_alone() -> bool {
@@ -125,6 +125,24 @@ pub(crate) fn reap(child: Pid) -> Child {
     }
 }
 
+/// Children of this process, whoever started them.
+pub(crate) fn children() -> Vec<Pid> {
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let ours = |process: &i32| parent(*process) == Some(getpid());
+    numbers.filter(ours).map(Pid::from_raw).collect()
+}
+
+fn parent(process: i32) -> Option<Pid> {
+    let stat = std::fs::read(format!("/proc/{process}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    // proc(5): behind the name, which may hold anything, come the state and the parent.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    Some(Pid::from_raw(fields.split(' ').nth(1)?.parse().ok()?))
+}
+
 /// Bytes of memory that a process takes, shared ones included, if it can be told.
 pub(crate) fn memory(process: Pid) -> Option<u64> {
     let pages = std::fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
@@ -168,9 +186,11 @@ mod tests {
     #[test]
     #[expect(clippy::zombie_processes, reason = "this is what is tested")]
     fn a_child_that_has_ended_is_reaped_once() {
+        assert_eq!(parent(getpid().as_raw()), Some(nix::unistd::getppid()));
         for (script, expected) in [("exit 7", Ok(7)), ("kill -9 $$", Err(9))] {
             let child = Command::new("sh").args(["-c", script]).spawn().unwrap();
             let pid = Pid::from_raw(child.id().cast_signed());
+            assert!(children().contains(&pid));
             let raw = loop {
                 match reap(pid) {
                     Child::Ended(raw) => break raw,
@@ -182,12 +202,13 @@ mod tests {
             let ended = status.code().ok_or_else(|| status.signal().unwrap());
             assert_eq!(ended, expected);
             assert_eq!(reap(pid), Child::Strange);
+            assert!(!children().contains(&pid));
         }
     }
 
     #[test]
     fn this_process_takes_memory_and_no_other_one_of_its_number() {
-        assert!(memory(nix::unistd::getpid()).unwrap() > 100_000);
+        assert!(memory(getpid()).unwrap() > 100_000);
         assert_eq!(memory(Pid::from_raw(i32::MAX)), None);
     }
 

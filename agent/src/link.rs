@@ -268,16 +268,7 @@ impl Runner {
         let deadline = Instant::now() + SESSIONS_END;
         while self.sessions.count() > 0 {
             match timeout_at(deadline, queue.recv()).await {
-                Ok(Some(Input::SessionEnded { connection })) => self.sessions.ended(connection),
-                Ok(Some(Input::KeptElsewhere { keeper, id })) => {
-                    self.sessions.keepers.over(keeper, id);
-                }
-                Ok(Some(Input::KeeperGone { keeper })) => {
-                    for id in self.sessions.keepers.gone(keeper) {
-                        self.sessions.kept.is_over(id);
-                    }
-                }
-                Ok(Some(_)) => {}
+                Ok(Some(input)) => self.sessions.note_end(&input),
                 Ok(None) | Err(_) => break,
             }
         }

@@ -281,6 +281,20 @@ fn a_lock_ends_what_a_cluster_that_was_started_anew_knows_nothing_of() {
 }
 
 #[test]
+fn an_agent_that_stops_says_which_sessions_are_over_that_nobody_was_attached_to() {
+    let mut scene = Scene::new();
+    let process = left_behind(&scene);
+    scene.wire.hang_up();
+    scene.wait_for_event(DETACHED);
+    scene.cluster.wait_online(NODE, true).unwrap();
+    assert_eq!(scene.sessions(ENDED).len(), 0);
+    scene.agent.stop().unwrap();
+    assert!(!Path::new(&process).exists());
+    scene.wait_for_event(ENDED);
+    assert_eq!(scene.sessions(ENDED), scene.sessions(STARTED));
+}
+
+#[test]
 fn who_is_removed_while_a_node_is_away_loses_what_it_keeps_when_it_is_back() {
     let mut scene = Scene::new();
     let process = left_behind(&scene);

@@ -29,11 +29,6 @@ impl Runner {
                 Some(Role::Left) => self.old_news(number, news),
                 None => {}
             },
-            Input::SessionEnded { connection } => {
-                self.sessions.ended(connection);
-            }
-            Input::StreamEnded { id } => self.sessions.kept.ended(id),
-            Input::StreamForgotten { id } => self.sessions.kept.forgotten(id),
             Input::Labels(labels) => {
                 self.labels = labels;
                 self.send_labels();
@@ -41,16 +36,12 @@ impl Runner {
             Input::Network(network) => self.network(network, self.monotonic.now()),
             Input::Query(query) => query.answer(&self.status()),
             Input::Restart(asked) => self.restart(asked),
-            Input::KeptElsewhere { keeper, id } => {
-                self.sessions.keepers.over(keeper, id);
-                self.sessions.kept.is_over(id);
-            }
-            Input::KeeperGone { keeper } => {
-                for id in self.sessions.keepers.gone(keeper) {
-                    self.sessions.kept.is_over(id);
-                }
-            }
-            Input::ChildEnded => self.sessions.keepers.reap(),
+            Input::SessionEnded { .. }
+            | Input::StreamEnded { .. }
+            | Input::StreamForgotten { .. }
+            | Input::KeptElsewhere { .. }
+            | Input::KeeperGone { .. }
+            | Input::ChildEnded => self.sessions.note_end(&input),
             // The loop does these itself.
             Input::Ready { .. } | Input::Stop => {}
         }

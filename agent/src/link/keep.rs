@@ -50,6 +50,7 @@ impl Runner {
         drop(self.lock.take());
         self.sessions.keepers = Keepers::default();
         self.say_state(&wire);
+        self.say_untold(&wire);
         log::info!(
             "another agent takes over; {} sessions go on",
             self.sessions.outliving()
@@ -106,22 +107,24 @@ impl Runner {
         say(wire, &FromKeeper::State(listed.state()));
     }
 
+    /// What the cluster was not told yet, the agent tells it.
+    fn say_untold(&mut self, wire: &Wire) {
+        for id in self.sessions.kept.untold() {
+            say(wire, &FromKeeper::Over(id.0));
+        }
+    }
+
     fn keep_on(&mut self, input: Input, wire: &Wire) -> Wanted {
         match input {
-            Input::SessionEnded { connection } => self.sessions.ended(connection),
-            Input::StreamEnded { id } => {
-                self.sessions.kept.ended(id);
-                say(wire, &FromKeeper::Over(id.0));
-            }
-            Input::StreamForgotten { id } => self.sessions.kept.forgotten(id),
             Input::Connection {
                 news: News::Dialled(request),
                 ..
             } => Sessions::turn_away(*request),
             Input::Stop => return Wanted::No,
-            // All else is the agent's.
-            _ => {}
+            // Some came before this was a keeper. All else is the agent's.
+            input => self.sessions.note_end(&input),
         }
+        self.say_untold(wire);
         Wanted::Yes
     }
 

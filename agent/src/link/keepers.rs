@@ -59,6 +59,8 @@ pub(crate) struct Keepers {
     /// Other children of this process that it has not started as this program: of keepers that are
     /// gone, and what else the program before left behind.
     left: Vec<Pid>,
+    /// Streams that they have said to be over, and nobody has noted.
+    over: Vec<StreamId>,
 }
 
 impl Keepers {
@@ -68,9 +70,10 @@ impl Keepers {
         let mut keepers = Self {
             list: Vec::new(),
             left: inherited.children,
+            over: Vec::new(),
         };
         for socket in inherited.keepers {
-            match timeout(HELLO_LIMIT, Keeper::meet(socket)).await {
+            match timeout(HELLO_LIMIT, Keeper::meet(socket, &mut keepers.over)).await {
                 Ok(Some(keeper)) => {
                     // Each belongs to one list: a number that is free may be another's.
                     keepers
@@ -188,6 +191,11 @@ impl Keepers {
         }
     }
 
+    /// Those that were said to be over before anybody listened.
+    pub(super) fn over_before(&mut self) -> Vec<StreamId> {
+        std::mem::take(&mut self.over)
+    }
+
     /// A keeper has ended; gives the streams that it has not ended before.
     pub(super) fn gone(&mut self, keeper: Pid) -> Vec<StreamId> {
         log::info!("the process {keeper} keeps no session any more");
@@ -221,14 +229,18 @@ impl Keepers {
 }
 
 impl Keeper {
-    async fn meet(socket: OwnedFd) -> Option<Self> {
+    /// What it said to the program before this one may come first: the ends of streams go to `over`.
+    async fn meet(socket: OwnedFd, over: &mut Vec<StreamId>) -> Option<Self> {
         let wire = Wire::new(socket).ok()?;
         // One that has ended since has said all before.
         let _ = wire.send(&ToKeeper::Hello, None);
-        // What it said to the program before this one may come first.
         loop {
             let (packet, _) = wire.receive().await.ok()??;
-            if let Some(FromKeeper::State(state)) = read(&packet) {
+            let said = read(&packet);
+            if let Some(FromKeeper::Over(id)) = said {
+                over.push(StreamId(id));
+            }
+            if let Some(FromKeeper::State(state)) = said {
                 let pid = Pid::from_raw(state.pid);
                 let programs = state.programs().map(Pid::from_raw);
                 return Some(Self {
@@ -383,7 +395,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_comes_back_to_a_kept_stream_is_handed_over_and_bytes_move_both_ways() {
-        let (keepers, theirs) = keeper().await;
+        let (mut keepers, theirs) = keeper().await;
+        assert_eq!(keepers.over_before(), [StreamId([1; 16])]);
         assert_eq!(keepers.count(), 1);
         assert!(keepers.know(ID) && !keepers.know(StreamId([8; 16])));
         let (mut client, link) = tokio::io::duplex(64);

@@ -17,6 +17,10 @@ use crate::machine;
 /// With less memory than this left, the system needs it more.
 const SPARE_KIB: u32 = 4096;
 
+/// Ends that are remembered until the cluster can be told: all there can be at once, here and in
+/// two keepers.
+const MAX_UNTOLD: usize = 3 * MAX_STREAMS;
+
 /// One stream.
 struct Kept {
     id: StreamId,
@@ -172,17 +176,15 @@ impl KeptStreams {
         }
     }
 
-    /// This process ends, and all of them with it.
+    /// This process ends, and all of them with it; those, too, whose end was not noted yet.
     pub(super) fn all_over(&mut self) {
-        let going_on = self.streams.iter().filter(|kept| !kept.is_over());
-        self.untold.extend(going_on.map(|kept| kept.id));
+        self.untold.extend(self.table.streams().map(|(id, ..)| id));
     }
 
     /// A stream of another process is over.
     pub(super) fn is_over(&mut self, id: StreamId) {
         self.untold.push_back(id);
-        // Only so many are remembered.
-        if self.untold.len() > MAX_STREAMS {
+        if self.untold.len() > MAX_UNTOLD {
             self.untold.pop_front();
         }
     }
@@ -351,6 +353,18 @@ mod tests {
         assert!(kept.listed().all(|(_, user, _)| user == "ann"));
         kept.end_user("ann", Reason::Locked);
         assert!(streams.iter().all(ended));
+    }
+
+    #[tokio::test]
+    async fn whatever_ends_with_the_process_is_told_once() {
+        let mut kept = KeptStreams::new(DEFAULT);
+        let streams = [1, 2, 3].map(|n| taken(&mut kept, n, &Arc::default()));
+        // The loop knows of one, and of another not yet; the third goes on.
+        streams[0].handle.reset(Reason::Stopping);
+        streams[1].handle.reset(Reason::Stopping);
+        kept.ended(StreamId([1; 16]));
+        kept.all_over();
+        assert_eq!(kept.untold(), [1, 2, 3].map(|n| StreamId([n; 16])));
     }
 
     #[tokio::test]

@@ -47,9 +47,13 @@ impl Sessions {
         mut keepers: Keepers,
     ) -> Self {
         keepers.listen(&inputs);
+        let mut kept = KeptStreams::new(limits);
+        for id in keepers.over_before() {
+            kept.is_over(id);
+        }
         Self {
             counts: Vec::new(),
-            kept: KeptStreams::new(limits),
+            kept,
             keepers,
             places: dial::places(limits.streams),
             only_login,
@@ -219,8 +223,28 @@ impl Sessions {
         }
     }
 
+    /// Something has ended that sessions are made of.
+    pub(super) fn note_end(&mut self, input: &Input) {
+        match *input {
+            Input::SessionEnded { connection } => self.ended(connection),
+            Input::StreamEnded { id } => self.kept.ended(id),
+            Input::StreamForgotten { id } => self.kept.forgotten(id),
+            Input::KeptElsewhere { keeper, id } => {
+                self.keepers.over(keeper, id);
+                self.kept.is_over(id);
+            }
+            Input::KeeperGone { keeper } => {
+                for id in self.keepers.gone(keeper) {
+                    self.kept.is_over(id);
+                }
+            }
+            Input::ChildEnded => self.keepers.reap(),
+            _ => {}
+        }
+    }
+
     /// A session is over.
-    pub(super) fn ended(&mut self, connection: Option<u32>) {
+    fn ended(&mut self, connection: Option<u32>) {
         for (_, count) in self.counts.iter_mut().filter(|(n, _)| *n == connection) {
             *count = count.saturating_sub(1);
         }

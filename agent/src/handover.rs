@@ -13,7 +13,7 @@
 //!                       sessions       the ends of programs; the ends of streams
 //! ```
 //!
-//! * Before anything changes, the program on disk is asked whether it would start.
+//! * Before anything changes, the program on disk is asked whether it would start and take over.
 //! * The copy waits until the process has become the program. If that fails, the copy is dropped,
 //!   and the agent goes on as if nothing had been. So never do both do anything with one link or
 //!   one SSH connection, whose keys must not be used twice.
@@ -38,8 +38,14 @@ use nix::unistd::Pid;
 use crate::sys;
 pub(crate) use program::Program;
 
-/// Names descriptors to the program that takes over: process, lock, keepers.
+/// Names descriptors to the program that takes over: process, lock, keepers. To one that is only
+/// asked whether it would start, it is [`QUESTION`].
 const VARIABLE: &str = "TETHER_HANDOVER";
+/// Whether a program would take over.
+const QUESTION: &str = "?";
+/// What a program answers that would, in a line of its own: one that does not know this file could
+/// not start beside the lock.
+pub(crate) const ANSWER: &str = "It takes over from the agent that runs.";
 /// Keepers at once that shall stay. Each takes a few MB, so the oldest goes when there is another.
 pub(crate) const KEEPERS: usize = 2;
 /// Keepers that one program may name to the next: those that end count as well.
@@ -69,6 +75,11 @@ impl Inherited {
             children: sys::children(),
         }
     }
+}
+
+/// Whether an agent that runs asks whether this program would take over.
+pub(crate) fn is_asked() -> bool {
+    std::env::var_os(VARIABLE).is_some_and(|word| word == QUESTION)
 }
 
 /// Becomes the program on disk, with the lock and these keepers. Comes back in the new keeper

@@ -39,6 +39,9 @@ pub(crate) fn run(typed: &cli::Start) -> Result<Exit, Failure> {
     let joined = check(&settings, &dir)?;
     if typed.mode == Mode::Check {
         output::line(&verdict(joined.as_ref().map(|(_, membership)| membership)));
+        if handover::is_asked() {
+            output::line(handover::ANSWER);
+        }
         return Ok(Exit::Ok);
     }
     dir.create()?;

@@ -338,6 +338,34 @@ fn restarts_by_signal_leave_the_newest_two_processes_with_their_sessions() {
 }
 
 #[test]
+fn a_program_that_would_start_but_does_not_take_over_does_not_end_the_agent() {
+    let mut program = None;
+    let mut scene = scene_with(|agent| agent.install().map(|path| program = Some(path)));
+    let program = program.unwrap();
+    let mut talk = talk(&scene);
+    let real = program.with_extension("real");
+    std::fs::rename(&program, &real).unwrap();
+    // As a program of before: all is fine, as far as it looks.
+    let old = format!(
+        "#!/bin/sh\nunset TETHER_HANDOVER\nexec '{}' \"$@\"\n",
+        real.display()
+    );
+    std::fs::write(&program, old).unwrap();
+    let mode = std::fs::metadata(&real).unwrap().permissions();
+    std::fs::set_permissions(&program, mode).unwrap();
+    let before = scene.agent.pid();
+    let refused = scene.agent.run(&["restart"], b"").unwrap();
+    refused.refused(1, "stop the agent and start it").unwrap();
+    talk.says("undisturbed");
+    std::fs::rename(&real, &program).unwrap();
+    restart(&scene, "1 sessions go on");
+    talk.says("moved");
+    assert_eq!(scene.agent.pid(), before);
+    scene.agent.stop().unwrap();
+    end_of(talk.child).unwrap();
+}
+
+#[test]
 fn restarts_leave_nothing_behind_that_nobody_reaps() {
     // One runs at any time.
     let label =

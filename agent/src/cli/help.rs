@@ -171,9 +171,9 @@ Options:
   --data-dir DIR       Folder of the agent to restart
   -h, --help           Show this
 
-Before anything ends, the program on disk is asked whether it would start. Sessions stay in the
-old process, which ends with the last of them; status shows it. At most two such processes stay:
-another restart ends the sessions of the oldest.
+Before anything ends, the program on disk is asked whether it would start and take over. Sessions
+stay in the old process, which ends with the last of them; status shows it. At most two such
+processes stay: another restart ends the sessions of the oldest.
 
 Exit codes: 0 restarted; 1 the agent does not run, or stays as it is for the reason that is said;
 2 wrong usage or configuration

@@ -13,12 +13,12 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::VARIABLE;
+use super::{ANSWER, QUESTION, VARIABLE};
 
 /// A check reads a few files; a slow board needs a second to load the program.
 const CHECK_LIMIT: Duration = Duration::from_secs(20);
-/// What is read of its complaint.
-const MAX_COMPLAINT: u64 = 2048;
+/// What is read of its complaint, and of its answer.
+const MAX_SAID: u64 = 2048;
 
 /// How this process was started.
 #[derive(Debug, Clone)]
@@ -38,8 +38,8 @@ impl Program {
         }
     }
 
-    /// Whether the program would start now: that it is there and runs here, and that configuration
-    /// and state are fine.
+    /// Whether the program would start now and take over: that it is there and runs here, that
+    /// configuration and state are fine, and that it knows what is handed to it.
     ///
     /// # Errors
     /// What to tell the operator.
@@ -48,20 +48,30 @@ impl Program {
         let cannot = |error| format!("{shown} cannot be run: {error}");
         let mut command = Command::new(&self.path);
         command.args(&self.arguments).arg("--check");
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.env(VARIABLE, QUESTION);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         command.stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().map_err(cannot)?;
-        let mut said = Vec::new();
+        let (mut complaint, mut answer) = (Vec::new(), Vec::new());
+        let (stderr, stdout) = (child.stderr.take(), child.stdout.take());
         let ended = async {
-            if let Some(stderr) = child.stderr.take() {
-                stderr.take(MAX_COMPLAINT).read_to_end(&mut said).await?;
+            // Neither fills its pipe while the other is read.
+            if let (Some(stderr), Some(stdout)) = (stderr, stdout) {
+                stderr.take(MAX_SAID).read_to_end(&mut complaint).await?;
+                stdout.take(MAX_SAID).read_to_end(&mut answer).await?;
             }
             child.wait().await
         };
         match timeout(CHECK_LIMIT, ended).await {
-            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(Ok(status)) if status.success() => {
+                let answer = String::from_utf8_lossy(&answer);
+                let takes_over = answer.lines().any(|line| line == ANSWER);
+                takes_over.then_some(()).ok_or_else(|| {
+                    format!("{shown} cannot take over, it is too old for that; stop the agent and start it")
+                })
+            }
             Ok(Ok(status)) => {
-                let said = String::from_utf8_lossy(&said);
+                let said = String::from_utf8_lossy(&complaint);
                 Err(format!(
                     "{shown} would not start ({status}): {}",
                     said.trim()
@@ -134,8 +144,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_would_not_start_says_why() {
-        let (_folder, program) = program("test \"$*\" = 'start --check'");
+        let asked = r#"test "$* $TETHER_HANDOVER" = "start --check ?""#;
+        let (_folder, program) = program(&format!("echo fine; {asked} && echo '{ANSWER}'"));
         assert_eq!(program.check().await, Ok(()));
+        let (_folder, program) = self::program("echo fine");
+        let error = program.check().await.unwrap_err();
+        assert!(error.contains("stop the agent and start it"), "{error}");
         let (folder, program) = self::program("echo agent.toml:3: unknown key >&2; exit 2");
         let error = program.check().await.unwrap_err();
         assert!(

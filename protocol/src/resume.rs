@@ -55,6 +55,9 @@
 //!   that answers is used: paths often come back by themselves.
 //! * **Grace:** an end that has been alone for the grace time gives the stream up. The agent's end
 //!   is told how long that is by the dial (a role's setting), the client's end by the agent.
+//! * **Half ends:** an end whose application has gone, and whose bytes have all arrived, waits
+//!   [`LAST_FIN`] for the other's FIN, while they are attached. Then it says that the stream has
+//!   finished. The other end, which has the FIN, takes that for the end; what it has can be read.
 //! * **Early data:** the client may send [`FIRST_CREDIT`] bytes before it knows the agent's window.
 //!
 //! It never reads a clock, a socket or a random source, never holds more than its sizes, never
@@ -149,6 +152,9 @@ pub const REDIAL: Duration = Duration::from_secs(2);
 pub const LIVED: Duration = Duration::from_secs(10);
 /// How long an agent remembers how a stream ended, for a client that missed it.
 pub const LINGER: Duration = Duration::from_secs(60);
+/// How long an end whose application has gone waits for the other's to go, too, once that end has
+/// everything. Whoever leaves its side open would keep its place for good.
+pub const LAST_FIN: Duration = Duration::from_secs(60);
 /// Empty buffers are given back after this.
 pub const TRIM: Duration = Duration::from_secs(2);
 /// What may be sent before the other end's window is known: the beginning of an SSH handshake.

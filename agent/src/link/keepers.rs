@@ -42,6 +42,8 @@ struct Keeper {
 struct Kept {
     id: StreamId,
     user: String,
+    /// Memory that is set aside for it.
+    bytes: u32,
     life: Life,
 }
 
@@ -126,6 +128,11 @@ impl Keepers {
     /// Whose they are; some may be named more than once.
     pub(super) fn users(&self) -> impl Iterator<Item = &str> {
         self.kept().map(|kept| kept.user.as_str())
+    }
+
+    /// What they take, of whom.
+    pub(super) fn taken(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.kept().map(|kept| (kept.user.as_str(), kept.bytes))
     }
 
     fn kept(&self) -> impl Iterator<Item = &Kept> {
@@ -302,6 +309,7 @@ impl Kept {
         Self {
             id: StreamId(stream.id),
             user: stream.user.as_str().to_owned(),
+            bytes: stream.bytes,
             life: Life::Live,
         }
     }
@@ -453,6 +461,7 @@ mod tests {
     async fn whose_sessions_are_kept_is_known_and_theirs_alone_end() {
         let (keepers, theirs) = keeper().await;
         assert!(keepers.users().eq(["ann"]));
+        assert!(keepers.taken().eq([("ann", 7)]));
         keepers.end_user("bob", Reason::Locked);
         keepers.end_user("ann", Reason::Locked);
         let (packet, _) = theirs.receive().await.unwrap().unwrap();

@@ -11,6 +11,7 @@ use resumable::{Carrier, Handle, Status};
 use tokio::sync::mpsc;
 
 use super::input::Input;
+use super::keepers::Keepers;
 use crate::config::resume::DEFAULT;
 use crate::machine;
 
@@ -66,6 +67,7 @@ impl KeptStreams {
         open: &Open,
         (user, login): (&str, Arc<OnceLock<String>>),
         grace: Duration,
+        keepers: &Keepers,
         (carrier, preamble): (Carrier, Vec<u8>),
         now: Duration,
     ) -> Result<Accepted, (Carrier, Reason)> {
@@ -76,7 +78,7 @@ impl KeptStreams {
         if machine::available_kib().is_some_and(|left| left < SPARE_KIB) {
             return Err((carrier, Reason::Memory));
         }
-        let sizes = match self.table.admit(open.id, user, now) {
+        let sizes = match self.table.admit(open.id, user, keepers.taken(), now) {
             Ok(sizes) => sizes,
             Err(reason) => return Err((carrier, reason)),
         };
@@ -281,6 +283,7 @@ mod tests {
             &open(n),
             user,
             Duration::from_secs(60),
+            &Keepers::default(),
             carried,
             Duration::ZERO,
         );

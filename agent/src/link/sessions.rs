@@ -175,7 +175,10 @@ impl Sessions {
             stream,
             handle,
             driver,
-        } = match self.kept.accept(open, user, grace, carried, now) {
+        } = match self
+            .kept
+            .accept(open, user, grace, &self.keepers, carried, now)
+        {
             Ok(accepted) => accepted,
             Err((carrier, reason)) => return not_resumable(carrier, reason),
         };

@@ -54,6 +54,11 @@ impl Inbox {
         self.closed
     }
 
+    /// Whether nobody will read.
+    pub(super) const fn discards(&self) -> bool {
+        self.discards
+    }
+
     /// Whether everything, the end included, has arrived and is read.
     pub(super) fn is_done(&self) -> bool {
         self.closed && self.ring.is_empty()

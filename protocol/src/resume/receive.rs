@@ -88,7 +88,7 @@ impl Stream {
         let first = self.current.as_ref().map(|current| current.first);
         match (frame, first) {
             (Frame::Reset(reason), Some(First::Resumed)) => self.handle_refused(*reason, now),
-            (Frame::Reset(reason), _) => self.end_by(End::Reset(*reason), now),
+            (Frame::Reset(reason), _) => self.end_by(self.verdict(*reason), now),
             (Frame::Opened(opened), Some(First::Opened)) => {
                 self.learn(opened.sizes, opened.grace_s);
                 self.outbox.allow(u64::from(opened.sizes.window));
@@ -119,11 +119,10 @@ impl Stream {
         }
     }
 
-    /// What it means that the agent does not want the stream any more.
+    /// What it means that the other end does not want the stream any more.
     pub(super) fn verdict(&self, reason: Reason) -> End {
-        let done = self.inbox.is_closed() && self.outbox.is_sent();
-        // Only its last acknowledgement was lost on the way.
-        if done && reason == Reason::Finished {
+        // All that it sent is here. What it does not acknowledge, nobody would read.
+        if reason == Reason::Finished && self.inbox.is_closed() {
             End::Clean
         } else {
             End::Reset(reason)

@@ -6,8 +6,8 @@ use super::attachment::{Attachment, First};
 use super::inbox::Inbox;
 use super::outbox::Outbox;
 use super::{
-    End, Event, GRACE, Generation, LINGER, MAX_GRACE, PERSIST, Reason, SUSPECT_CHANGED, Secret,
-    Sizes, StreamId, TRIM,
+    End, Event, GRACE, Generation, LAST_FIN, LINGER, MAX_GRACE, PERSIST, Reason, SUSPECT_CHANGED,
+    Secret, Sizes, StreamId, TRIM,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct Stream {
     spared: Duration,
     pub(super) grace: Duration,
     phase: Phase,
+    /// Since when nobody reads, and all that was written has arrived.
+    served: Option<Duration>,
     /// When the buffers were used last, if they hold memory.
     used: Option<Duration>,
     events: heapless::Deque<Event, 8>,
@@ -57,6 +59,7 @@ impl Stream {
             spared: Duration::ZERO,
             grace: GRACE,
             phase: Phase::Open,
+            served: None,
             used: None,
             events: heapless::Deque::new(),
         }
@@ -313,6 +316,9 @@ impl Stream {
         if self.given_up_at().is_some_and(|at| now >= at) {
             return self.end_by(End::GivenUp(Reason::GraceOver), now);
         }
+        if self.waits_until().is_some_and(|at| now >= at) {
+            return self.end_by(End::GivenUp(Reason::Finished), now);
+        }
         self.check_silence(now);
         self.check_block(now);
         if self.trims_at().is_some_and(|at| now >= at) {
@@ -356,6 +362,13 @@ impl Stream {
         Some(self.alone?.saturating_add(self.grace))
     }
 
+    /// Until when the other end may leave its side open. One that is away may come back, and then
+    /// learns it.
+    fn waits_until(&self) -> Option<Duration> {
+        let there = self.current.is_some() && self.alone.is_none();
+        Some(self.served.filter(|_| there)?.saturating_add(LAST_FIN))
+    }
+
     fn trims_at(&self) -> Option<Duration> {
         let idle = self.outbox.ring().is_empty() && self.inbox.ring().is_empty();
         let used = self.used.filter(|_| idle && self.memory() > 0)?;
@@ -369,6 +382,7 @@ impl Stream {
         let current = self.current.as_ref();
         [
             (self.given_up_at(), "grace"),
+            (self.waits_until(), "last end"),
             (current.and_then(Attachment::silence_ends), "silence"),
             (current.and_then(Attachment::acks_at), "acknowledgement"),
             (self.asks_at(), "persist"),
@@ -407,6 +421,9 @@ impl Stream {
             && let Some(current) = &mut self.current
         {
             current.waiting.get_or_insert(now);
+        }
+        if self.outbox.is_done() && self.inbox.discards() {
+            self.served.get_or_insert(now);
         }
         self.end_if_done(now);
     }

@@ -2,9 +2,11 @@
 //!
 //! * **Places:** so many streams in all, and so many of one user.
 //! * **Memory:** what a stream may hold at most is set aside when it is accepted, so what was
-//!   accepted is never short of it. A stream gets at most half of what is left; when that is less
-//!   than [`Sizes::LEAST`], new streams are refused, and those that there are go on. A client that
-//!   is refused dials plainly. Memory that is set aside is not taken before it is used.
+//!   accepted is never short of it. A user's streams get half of all memory at most, and a stream
+//!   half of what is left of that; when this is less than [`WORTH`], new streams are refused, and
+//!   those that there are go on. A client that is refused dials plainly, which is faster than a
+//!   stream with less. Memory that is set aside is not taken before it is used.
+//! * **Elsewhere:** streams of other processes, from before restarts of the agent, count as well.
 //! * **Tries:** an attach costs a place for its proof and a tag. Each stream allows eight
 //!   at once and one a second, a wrong proof costs them all. Names that do not exist are
 //!   counted together. Whoever is not the stream's user is told that it does not exist.
@@ -16,6 +18,8 @@ use super::{Reason, Sizes, StreamId};
 
 /// The most streams that a table can hold.
 pub const MAX_STREAMS: usize = 128;
+/// A new stream has as much, or what is wanted if that is less: 5 Mbit/s at 100 ms.
+const WORTH: u32 = 64 * 1024;
 /// Tries at once: a client on a flapping link has one or two.
 const BURST: u8 = 8;
 /// What a wrong proof costs: no client makes one.
@@ -47,6 +51,13 @@ struct Bucket {
     filled: Duration,
 }
 
+/// What some streams take.
+#[derive(Debug, Clone, Copy, Default)]
+struct Taken {
+    streams: usize,
+    bytes: u32,
+}
+
 #[derive(Debug, Clone)]
 struct Entry {
     id: StreamId,
@@ -76,20 +87,31 @@ impl Table {
         }
     }
 
-    /// Takes on a new stream, and says what it may hold.
+    /// Takes on a new stream, and says what it may hold. `elsewhere` are streams that are not in
+    /// the table, each by its user and the bytes set aside for it.
     ///
     /// # Errors
     /// Why the client should dial plainly.
-    pub fn admit(&mut self, id: StreamId, user: &str, now: Duration) -> Result<Sizes, Reason> {
+    pub fn admit<'e>(
+        &mut self,
+        id: StreamId,
+        user: &str,
+        elsewhere: impl Iterator<Item = (&'e str, u32)>,
+        now: Duration,
+    ) -> Result<Sizes, Reason> {
         let name = User::try_from(user).map_err(|_| Reason::Misbehaved)?;
         if self.entries.iter().any(|entry| entry.id == id) {
             return Err(Reason::Misbehaved);
         }
         let places = self.limits.streams.min(MAX_STREAMS);
-        if self.len() >= places || self.of_user(user).count() >= self.limits.per_user {
+        let (all, theirs) = self.taken(user, elsewhere);
+        if all.streams >= places || theirs.streams >= self.limits.per_user {
             return Err(Reason::Busy);
         }
-        let sizes = self.share().ok_or(Reason::Memory)?;
+        let memory = self.limits.memory;
+        let left = memory.saturating_sub(all.bytes);
+        let left = left.min((memory / 2).saturating_sub(theirs.bytes));
+        let sizes = self.share(left).ok_or(Reason::Memory)?;
         let entry = Entry {
             id,
             user: name,
@@ -100,11 +122,27 @@ impl Table {
         Ok(sizes)
     }
 
-    /// What the next stream may hold.
-    fn share(&self) -> Option<Sizes> {
-        let left = self.limits.memory.saturating_sub(self.reserved());
+    /// What all streams take, and those of one user.
+    fn taken<'e>(
+        &self,
+        user: &str,
+        elsewhere: impl Iterator<Item = (&'e str, u32)>,
+    ) -> (Taken, Taken) {
+        let here = self.streams().map(|(_, of, bytes)| (of, bytes));
+        let mut taken = (Taken::default(), Taken::default());
+        for (of, bytes) in here.chain(elsewhere) {
+            taken.0.add(bytes);
+            if of == user {
+                taken.1.add(bytes);
+            }
+        }
+        taken
+    }
+
+    /// What the next stream may hold, with so many bytes left.
+    fn share(&self, left: u32) -> Option<Sizes> {
         // Half of it, for two buffers.
-        let each = left / 4;
+        let each = (left / 4).max(WORTH);
         let wanted = self.limits.sizes;
         let sizes = Sizes {
             replay: wanted.replay.min(each),
@@ -181,6 +219,13 @@ impl Table {
     }
 }
 
+impl Taken {
+    fn add(&mut self, bytes: u32) {
+        self.streams += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}
+
 impl Bucket {
     const fn full(now: Duration) -> Self {
         Self {
@@ -207,6 +252,7 @@ impl Bucket {
 mod tests {
     use alloc::format;
     use alloc::vec;
+    use alloc::vec::Vec;
 
     use super::*;
 
@@ -217,6 +263,8 @@ mod tests {
         sizes: Sizes::AGENT,
     };
 
+    const NONE: core::iter::Empty<(&str, u32)> = core::iter::empty();
+
     const fn id(n: u8) -> StreamId {
         StreamId([n; 16])
     }
@@ -226,26 +274,60 @@ mod tests {
     }
 
     #[test]
-    fn four_streams_fit_into_a_small_device_and_more_are_refused_when_memory_is_short() {
+    fn a_few_streams_fit_into_a_small_device_and_more_are_refused_when_memory_is_short() {
         let mut table = Table::new(LIMITS);
         let mut granted = vec![];
         let refused = loop {
             let n = u8::try_from(granted.len()).unwrap();
-            match table.admit(id(n), &format!("user {n}"), s(0)) {
+            match table.admit(id(n), &format!("user {n}"), NONE, s(0)) {
                 Ok(sizes) => granted.push(sizes.total() / 1024),
                 Err(reason) => break reason,
             }
         };
         assert_eq!(
             (refused, &granted[..]),
-            (Reason::Memory, &[512, 256, 128, 64, 32, 32][..])
+            (Reason::Memory, &[256, 256, 256, 128, 128][..])
         );
         assert!(table.reserved() <= LIMITS.memory);
         table.remove(id(0));
-        assert_eq!(table.admit(id(9), "ann", s(0)).unwrap().total(), 256 * 1024);
+        let sizes = table.admit(id(9), "ann", NONE, s(0)).unwrap();
+        assert_eq!(sizes.total(), 128 * 1024);
         table.set_memory(0);
-        assert_eq!(table.admit(id(10), "ann", s(0)), Err(Reason::Memory));
-        assert_eq!(table.len(), 6, "those that there are go on");
+        assert_eq!(table.admit(id(10), "ann", NONE, s(0)), Err(Reason::Memory));
+        assert_eq!(table.len(), 5, "those that there are go on");
+    }
+
+    #[test]
+    fn a_user_gets_half_of_the_memory_at_most_wherever_the_streams_are() {
+        let mut limits = LIMITS;
+        limits.memory = 2 << 20;
+        let mut table = Table::new(limits);
+        let mut all_of = |user: &str, first: u8| {
+            let granted = (first..).map_while(|n| table.admit(id(n), user, NONE, s(0)).ok());
+            granted
+                .map(|sizes| sizes.total() / 1024)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(all_of("ann", 0), [512, 256, 128, 128]);
+        assert_eq!(all_of("bob", 10), [512, 256, 128, 128]);
+        let mut table = Table::new(limits);
+        let elsewhere = || [("ann", 896 * 1024)].into_iter();
+        let last = table.admit(id(1), "ann", elsewhere(), s(0)).unwrap();
+        assert_eq!(last.total(), 128 * 1024);
+        let refused = table.admit(id(2), "ann", elsewhere(), s(0));
+        assert_eq!(refused, Err(Reason::Memory));
+        let places = || [("ann", 0); 4].into_iter();
+        let refused = table.admit(id(2), "ann", places(), s(0));
+        assert_eq!(refused, Err(Reason::Busy));
+        assert!(table.admit(id(2), "bob", places(), s(0)).is_ok());
+    }
+
+    #[test]
+    fn who_wants_little_gets_that() {
+        let mut limits = LIMITS;
+        limits.sizes = Sizes::LEAST;
+        let mut table = Table::new(limits);
+        assert_eq!(table.admit(id(1), "ann", NONE, s(0)), Ok(Sizes::LEAST));
     }
 
     #[test]
@@ -253,16 +335,19 @@ mod tests {
         let memory = 1 << 30;
         let mut table = Table::new(Limits { memory, ..LIMITS });
         for n in 0..4 {
-            assert_eq!(table.admit(id(n), "ann", s(0)), Ok(Sizes::AGENT));
+            assert_eq!(table.admit(id(n), "ann", NONE, s(0)), Ok(Sizes::AGENT));
         }
-        assert_eq!(table.admit(id(4), "ann", s(0)), Err(Reason::Busy));
+        assert_eq!(table.admit(id(4), "ann", NONE, s(0)), Err(Reason::Busy));
         for n in 4..8 {
-            assert_eq!(table.admit(id(n), "bob", s(0)), Ok(Sizes::AGENT));
+            assert_eq!(table.admit(id(n), "bob", NONE, s(0)), Ok(Sizes::AGENT));
         }
-        assert_eq!(table.admit(id(8), "eve", s(0)), Err(Reason::Busy));
+        assert_eq!(table.admit(id(8), "eve", NONE, s(0)), Err(Reason::Busy));
         table.remove(id(1));
-        assert_eq!(table.admit(id(2), "ann", s(0)), Err(Reason::Misbehaved));
-        assert_eq!(table.admit(id(1), "ann", s(0)), Ok(Sizes::AGENT));
+        assert_eq!(
+            table.admit(id(2), "ann", NONE, s(0)),
+            Err(Reason::Misbehaved)
+        );
+        assert_eq!(table.admit(id(1), "ann", NONE, s(0)), Ok(Sizes::AGENT));
         assert_eq!(table.of_user("ann").count(), 4);
         let bytes = Sizes::AGENT.total();
         assert!(
@@ -291,7 +376,7 @@ mod tests {
     #[test]
     fn only_its_user_finds_a_stream() {
         let mut table = Table::new(LIMITS);
-        table.admit(id(1), "ann", s(0)).unwrap();
+        table.admit(id(1), "ann", NONE, s(0)).unwrap();
         assert_eq!(table.attach(id(1), "ann", s(0)), Ok(()));
         assert_eq!(table.attach(id(1), "eve", s(0)), Err(Reason::Gone));
         assert_eq!(table.attach(id(2), "ann", s(0)), Err(Reason::Gone));
@@ -300,7 +385,7 @@ mod tests {
     #[test]
     fn tries_are_limited_for_a_stream_and_for_guesses() {
         let mut table = Table::new(LIMITS);
-        table.admit(id(1), "ann", s(0)).unwrap();
+        table.admit(id(1), "ann", NONE, s(0)).unwrap();
         for n in 0..200 {
             let expected = if n < BURST {
                 Reason::Gone

@@ -1,7 +1,9 @@
 //! How attachments follow each other.
 
+use std::time::Duration;
+
 use protocol::resume::frame::Frame;
-use protocol::resume::{End, Event, Generation, LINGER, Reason, SUSPECT};
+use protocol::resume::{End, Event, Generation, LAST_FIN, LINGER, Reason, SUSPECT};
 
 use crate::pair::{GRACE, Pair, frames};
 use crate::world::ms;
@@ -193,6 +195,49 @@ fn both_directions_end_on_their_own() {
     assert_eq!(pair.client.stream().end(), Some(End::Clean));
     assert_eq!(pair.agent.stream().end(), Some(End::Clean));
     assert!(pair.client_events().contains(&Event::Close(on, None)));
+}
+
+/// A stream whose agent's application has gone, while the client has all and says nothing.
+fn served() -> Pair {
+    let mut pair = Pair::new();
+    let stream = pair.agent.stream_mut();
+    stream.write(b"screen", pair.now);
+    stream.finish(pair.now);
+    stream.discard(pair.now);
+    pair.exchange(FIRST);
+    pair
+}
+
+fn agent_at(pair: &mut Pair, now: Duration) -> Option<End> {
+    pair.now = now;
+    pair.agent.handle_timeout(now);
+    pair.agent.stream().end()
+}
+
+#[test]
+fn a_client_that_leaves_its_side_open_loses_its_place_and_nothing_that_it_has() {
+    let mut pair = served();
+    let over = pair.now + LAST_FIN;
+    assert_eq!(agent_at(&mut pair, over - ms(1)), None);
+    let given_up = End::GivenUp(Reason::Finished);
+    assert_eq!(agent_at(&mut pair, over), Some(given_up));
+    pair.exchange(FIRST);
+    assert_eq!(pair.client.stream().end(), Some(End::Clean));
+    assert_eq!(pair.read_client(), b"screen");
+}
+
+#[test]
+fn one_that_is_away_meanwhile_learns_it_when_it_is_back() {
+    let mut pair = served();
+    pair.agent.handle_closed(FIRST, pair.now);
+    let late = pair.now + LAST_FIN * 2;
+    assert_eq!(agent_at(&mut pair, late), None);
+    let on = pair.attach_anew();
+    let now = pair.now;
+    assert!(agent_at(&mut pair, now).is_some());
+    pair.exchange(on);
+    assert_eq!(pair.client.stream().end(), Some(End::Clean));
+    assert_eq!(pair.read_client(), b"screen");
 }
 
 #[test]

@@ -216,7 +216,10 @@ impl World {
         };
         let refused = match Opening::decode(&opening).expect("the client's own") {
             Opening::Open(open) => {
-                let sizes = self.table.admit(open.id, "ann", self.now).unwrap();
+                let sizes = self
+                    .table
+                    .admit(open.id, "ann", core::iter::empty(), self.now)
+                    .unwrap();
                 self.agent = Some(Agent::accept(&open, sizes, self.grace, &TestMac, self.now));
                 Ok(())
             }

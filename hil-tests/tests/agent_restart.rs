@@ -437,8 +437,13 @@ fn what_a_keeper_keeps_ends_with_it_with_the_agent_and_with_its_users_right() {
 
     let second = talk(&scene);
     restart(&scene, "1 sessions go on");
+    let [keeper] = keepers(&scene.agent)[..] else {
+        panic!("no keeper");
+    };
     scene.agent.kill().unwrap();
-    all_end(&[second.shell]);
+    all_end(&[second.shell, keeper]);
+    let log = scene.agent.log();
+    assert!(!log.contains("ignored its hang-up"), "{log}");
     scene.agent.start().unwrap();
     ends(second, "was restarted");
 

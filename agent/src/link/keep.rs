@@ -69,6 +69,7 @@ impl Runner {
                 packet = wire.receive(), if listens => match packet {
                     Ok(Some((packet, fd))) => self.told(&packet, fd, &wire),
                     Ok(None) | Err(_) => {
+                        ssh::program::nobody_tells();
                         listens = false;
                         Wanted::No
                     }

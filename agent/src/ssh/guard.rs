@@ -35,8 +35,8 @@ static GUARD: Mutex<Option<Guard>> = Mutex::new(None);
 struct Guard {
     pipe: PipeWriter,
     process: Option<i32>,
-    /// How many programs it knows.
-    programs: usize,
+    /// Programs that it knows.
+    programs: Vec<Pid>,
 }
 
 /// A program that the guard knows, until this is dropped. The program leads a group of its own.
@@ -59,7 +59,7 @@ impl Guarded {
             }
         }
         if let Some(guard) = &mut *guard {
-            guard.programs += 1;
+            guard.programs.push(program);
             guard.tell(STARTED, program);
         }
         Self(program)
@@ -70,9 +70,9 @@ impl Drop for Guarded {
     fn drop(&mut self) {
         let mut guard = lock();
         if let Some(known) = &mut *guard {
-            known.programs = known.programs.saturating_sub(1);
+            known.programs.retain(|program| *program != self.0);
             known.tell(ENDED, self.0);
-            if known.programs == 0 {
+            if known.programs.is_empty() {
                 *guard = None;
             }
         }
@@ -92,6 +92,15 @@ impl Guard {
 /// The guard's process, if there is one.
 pub(crate) fn process() -> Option<i32> {
     lock().as_ref()?.process
+}
+
+/// Whether the guard would end a program.
+#[cfg(test)]
+pub(super) fn knows(program: Pid) -> bool {
+    let guard = lock();
+    guard
+        .as_ref()
+        .is_some_and(|guard| guard.programs.contains(&program))
 }
 
 fn lock() -> MutexGuard<'static, Option<Guard>> {
@@ -114,7 +123,7 @@ fn start() -> std::io::Result<Guard> {
     Ok(Guard {
         pipe,
         process,
-        programs: 0,
+        programs: Vec::new(),
     })
 }
 

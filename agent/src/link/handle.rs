@@ -15,6 +15,7 @@ use super::attempt::is_refused;
 use super::connections::Role;
 use super::dial::Request;
 use super::input::{Input, News};
+use super::sessions::Now;
 use super::transport::{Fault, FaultKind};
 use crate::clock;
 use crate::labels;
@@ -98,7 +99,8 @@ impl Runner {
         match news {
             News::Ended(_) => self.connections.forget_left(),
             News::Dialled(request) => {
-                self.sessions.dialled(*request, number, self.node.now());
+                let now = self.times();
+                self.sessions.dialled(*request, number, now);
             }
             _ => {}
         }
@@ -254,7 +256,14 @@ impl Runner {
     fn dialled(&mut self, request: Request, number: u32, now: Duration) {
         self.supervisor.handle_heard(now);
         self.learn_time(request.time_s);
-        self.sessions.dialled(request, number, self.node.now());
+        self.sessions.dialled(request, number, self.times());
+    }
+
+    fn times(&self) -> Now {
+        Now {
+            wall: self.node.now(),
+            monotonic: self.monotonic.now(),
+        }
     }
 
     /// The whole process lives by the cluster's time, libraries included.

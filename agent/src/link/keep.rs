@@ -15,7 +15,7 @@ use super::dial;
 use super::input::{Input, News};
 use super::keepers::Keepers;
 use super::restart::Asked;
-use super::sessions::Sessions;
+use super::sessions::{Now, Sessions};
 use super::transport::Stream;
 use super::{Runner, SESSIONS_END};
 use crate::handover::message::{FromKeeper, Listed, ToKeeper, read};
@@ -162,7 +162,10 @@ impl Runner {
             delivered: Box::pin(std::future::ready(())),
         };
         let request = dial::handed_over(request, stream)?;
-        let now = Duration::from_secs(request.time_s);
+        let now = Now {
+            wall: Duration::from_secs(request.time_s),
+            monotonic: self.monotonic.now(),
+        };
         self.sessions.dialled(request, 0, now);
         Ok(())
     }

@@ -18,6 +18,15 @@ use super::kept::{self, KeptStreams, Visitor};
 use super::transport::{Duplex, Stream};
 use crate::ssh;
 
+/// The time of a dial.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    /// By the cluster, for certificates. It may go back.
+    pub(super) wall: Duration,
+    /// Since the agent's start, for what is counted.
+    pub(super) monotonic: Duration,
+}
+
 /// See the [module](self).
 pub(super) struct Sessions {
     /// How many each connection carries, by its number; there are few connections. Those that
@@ -99,7 +108,7 @@ impl Sessions {
     }
 
     /// Serves a dial that came over a connection, or turns it down.
-    pub(super) fn dialled(&mut self, request: Request, connection: u32, now: Duration) {
+    pub(super) fn dialled(&mut self, request: Request, connection: u32, now: Now) {
         let Request {
             dial,
             stream,
@@ -108,7 +117,7 @@ impl Sessions {
         } = request;
         match resumable {
             None => match self.decide(&dial) {
-                Ok(host) => self.serve(host, dial, stream, connection, now),
+                Ok(host) => self.serve(host, dial, stream, connection, now.wall),
                 Err(refused) => turn_down(stream, refused),
             },
             Some(Resumable {
@@ -129,7 +138,7 @@ impl Sessions {
             Some(Resumable {
                 opening: Opening::Attach(attach),
                 ..
-            }) => self.attach(&attach, &dial, stream, now),
+            }) => self.attach(&attach, &dial, stream, now.monotonic),
         }
     }
 
@@ -167,7 +176,7 @@ impl Sessions {
         dial: ssh::Dial,
         stream: Stream,
         (open, grace): (&Open, Duration),
-        now: Duration,
+        now: Now,
     ) {
         let user = (dial.user.as_str(), Arc::clone(&dial.logged_in));
         let carried = carried(stream);
@@ -177,7 +186,7 @@ impl Sessions {
             driver,
         } = match self
             .kept
-            .accept(open, user, grace, &self.keepers, carried, now)
+            .accept(open, user, grace, &self.keepers, carried, now.monotonic)
         {
             Ok(accepted) => accepted,
             Err((carrier, reason)) => return not_resumable(carrier, reason),
@@ -188,7 +197,7 @@ impl Sessions {
         let shutdown = self.end_kept.subscribe();
         crate::spawn(async move {
             let stream: Box<dyn Duplex> = Box::new(stream);
-            if let Err(error) = ssh::serve(host, stream, dial, now, shutdown).await {
+            if let Err(error) = ssh::serve(host, stream, dial, now.wall, shutdown).await {
                 log::debug!("a session ended: {error:#}");
             }
             ending.await;
@@ -326,4 +335,71 @@ fn carried(stream: Stream) -> (Carrier, Vec<u8>) {
     // It always fits into a frame.
     let accepted = frame::encode(&DialReply::Accepted).unwrap_or_default();
     (carrier, accepted.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::resume::DEFAULT;
+    use protocol::message::dial::{DialHeader, LinkRequest, Permits, ResumableDial};
+    use protocol::message::{Blob, Text};
+    use protocol::resume::frame::Frame;
+    use tokio::io::AsyncReadExt;
+
+    const ATTACH: Attach = Attach {
+        id: StreamId([1; 16]),
+        generation: 1,
+        nonce: [2; 16],
+    };
+
+    /// What somebody is told who comes back to a stream that there is not.
+    async fn told(sessions: &mut Sessions, now: Now) -> Vec<u8> {
+        let header = DialHeader {
+            session_id: ATTACH.id.0,
+            time_s: 0,
+            user: Text::cut("ann"),
+            fingerprint: [7; 32],
+            logins: std::iter::empty().collect(),
+            permits: Permits::ALL,
+            client_addr: Text::cut("192.0.2.7 50000"),
+            idle_timeout_s: 0,
+            max_session_s: 0,
+        };
+        let dial = ResumableDial {
+            header,
+            grace_s: 600,
+            opening: Blob::new(&Frame::Attach(ATTACH).encode()).unwrap(),
+        };
+        let frame = frame::encode(&LinkRequest::Resumable(dial)).unwrap();
+        let (mut client, link) = tokio::io::duplex(1024);
+        let (reader, writer) = tokio::io::split(link);
+        let stream = Stream {
+            reader: Box::new(reader),
+            writer: Box::new(writer),
+            delivered: Box::pin(std::future::ready(())),
+        };
+        let request = dial::handed_over(&frame[2..], stream).unwrap();
+        sessions.dialled(request, 0, now);
+        let mut told = Vec::new();
+        client.read_to_end(&mut told).await.unwrap();
+        told
+    }
+
+    #[tokio::test]
+    async fn tries_are_counted_by_a_clock_that_does_not_go_back() {
+        let (inputs, _queue) = mpsc::channel(1);
+        let mut sessions = Sessions::new(inputs, None, DEFAULT, Keepers::default());
+        let mut now = Now {
+            wall: Duration::from_secs(1_700_000_000),
+            monotonic: Duration::from_secs(60),
+        };
+        let busy = Reason::Busy.frame();
+        for _ in 0..8 {
+            assert!(!told(&mut sessions, now).await.ends_with(&busy));
+        }
+        assert!(told(&mut sessions, now).await.ends_with(&busy));
+        now.wall -= Duration::from_secs(3600);
+        now.monotonic += Duration::from_secs(2);
+        assert!(!told(&mut sessions, now).await.ends_with(&busy));
+    }
 }

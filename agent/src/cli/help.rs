@@ -161,8 +161,8 @@ Example:
 
 const RESTART: &str = "\
 Replace the running agent by the program that is on disk now, with the configuration as it is now.
-The process keeps its number. Sessions of tsh, and of ssh through it, go on; others end. SIGHUP
-does the same.
+The process keeps its number. Sessions that outlive their links go on, whether by tsh, by ssh
+through it or by ssh -J; others end. SIGHUP does the same.
 
 Usage: tether-agent restart [OPTIONS]
 

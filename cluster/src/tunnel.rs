@@ -44,6 +44,11 @@ pub trait Transport: Send + Sync {
     fn sign(&self) -> BoxFuture<'_, ()> {
         futures::future::pending().boxed()
     }
+    /// Waits for a moment, and asks for a sign of life if the agent owes one; for as long as the link
+    /// carries streams.
+    fn attend(&self) -> BoxFuture<'_, ()> {
+        futures::future::pending().boxed()
+    }
     /// The id by which the agent addresses the connection, if a later process needs it to tell the
     /// agent that the connection is gone.
     fn connection_id(&self) -> Option<Vec<u8>> {

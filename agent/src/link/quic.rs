@@ -145,7 +145,7 @@ fn config(
         .congestion_controller_factory(Arc::new(Control))
         .mtu_discovery_config(Some(packet_sizes()))
         .enable_segmentation_offload(offload == Offload::Auto)
-        // None come, but who takes none may send none.
+        // The cluster's are signs of life, and nobody reads them; but who takes none may send none.
         .datagram_receive_buffer_size(Some(DATAGRAMS))
         .datagram_send_buffer_size(DATAGRAMS);
     let mut config = ClientConfig::new(Arc::new(crypto));

@@ -22,7 +22,8 @@ use super::limits::{Place, customer};
 use super::queue::{Line, Queue};
 use crate::audit::{Event, code};
 use crate::auth::ca::peer::{Peer, identify};
-use crate::tunnel::quic::{QuicLink, admit_bulk, admit_dials, close, ids, sign};
+use crate::tunnel::quic::owed::Owed;
+use crate::tunnel::quic::{QuicLink, admit_bulk, admit_dials, attend, close, ids, sign};
 use crate::tunnel::stream::Stream;
 
 /// A handshake must be done within this time.
@@ -197,7 +198,11 @@ async fn agent(
     drop(place);
     admit_bulk(connection);
     let connection = connection.clone();
-    let transport = Arc::new(QuicLink { connection, id });
+    let transport = Arc::new(QuicLink {
+        connection,
+        id,
+        owed: Owed::default(),
+    });
     proxy
         .links
         .serve(transport, Stream::quic(send, recv), node)
@@ -222,14 +227,21 @@ async fn client(proxy: &Proxy, connection: &Connection, place: Place) -> Result<
             tokio::spawn(async move { proxy.serve_dial(caller, Stream::quic(send, recv)).await });
         }
     };
+    let owed = Owed::default();
     let signs = async {
         loop {
-            sign(connection).await;
+            sign(connection, &owed).await;
+        }
+    };
+    let attended = async {
+        loop {
+            attend(connection, &owed).await;
         }
     };
     tokio::select! {
         () = dials => Ok(()),
         never = signs => never,
+        never = attended => never,
     }
 }
 

@@ -1,5 +1,6 @@
 //! One live link, as the rest of the cluster sees it.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -74,6 +75,8 @@ pub struct Live {
     silent: AtomicBool,
     /// Something of the above has changed that the link's own task waits for.
     changed: Notify,
+    /// There is a stream.
+    used: Notify,
 }
 
 impl Live {
@@ -100,6 +103,7 @@ impl Live {
             leaving: AtomicBool::new(false),
             silent: AtomicBool::new(false),
             changed: Notify::new(),
+            used: Notify::new(),
         }
     }
 
@@ -168,6 +172,7 @@ impl Live {
     #[must_use]
     pub fn stream(self: &Arc<Self>) -> OpenStream {
         self.streams.fetch_add(1, Ordering::AcqRel);
+        self.used.notify_one();
         OpenStream(Arc::clone(self))
     }
 
@@ -175,6 +180,17 @@ impl Live {
     #[must_use]
     pub fn streams(&self) -> u32 {
         self.streams.load(Ordering::Acquire)
+    }
+
+    /// Looks after the link as long as it carries streams. To be dropped.
+    pub(super) async fn attend(&self) -> Infallible {
+        loop {
+            if self.streams() == 0 {
+                self.used.notified().await;
+            } else {
+                self.transport.attend().await;
+            }
+        }
     }
 
     /// Another link has taken over; this one only carries its streams to their end. If the agent has

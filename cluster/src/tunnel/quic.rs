@@ -1,6 +1,7 @@
 //! QUIC links: quinn behind the [`Transport`] seam, and how the endpoint is tuned.
 
 pub mod ids;
+pub mod owed;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -16,6 +17,7 @@ use quinn::{Connection, ConnectionId, EndpointConfig, IdleTimeout, VarInt};
 
 use super::Transport;
 use super::stream::Stream;
+use owed::{LOOK, Owed};
 
 /// A silent peer is given up after this, whatever it is. Agents say how long they will be silent,
 /// and are given up sooner ([`super::serve`]).
@@ -64,6 +66,8 @@ pub struct QuicLink {
     pub connection: Connection,
     /// What the agent was told to call it.
     pub id: Option<ConnectionId>,
+    /// Whether it has answered.
+    pub owed: Owed,
 }
 
 impl Transport for QuicLink {
@@ -104,7 +108,11 @@ impl Transport for QuicLink {
     }
 
     fn sign(&self) -> BoxFuture<'_, ()> {
-        sign(&self.connection).boxed()
+        sign(&self.connection, &self.owed).boxed()
+    }
+
+    fn attend(&self) -> BoxFuture<'_, ()> {
+        attend(&self.connection, &self.owed).boxed()
     }
 
     fn connection_id(&self) -> Option<Vec<u8>> {
@@ -117,13 +125,20 @@ impl Transport for QuicLink {
 }
 
 /// Waits for a sign of life, and lets something go out for it.
-pub async fn sign(connection: &Connection) {
+pub async fn sign(connection: &Connection, owed: &Owed) {
     // A connection that has ended is told of elsewhere.
     if connection.read_datagram().await.is_err() {
         futures::future::pending::<()>().await;
     }
     // The path is alive, whatever it has swallowed.
     insist(connection.congestion_state(), ANSWERS);
+    owed.heard(connection);
+}
+
+/// Waits for a moment, and asks for a sign of life if one is owed then.
+pub async fn attend(connection: &Connection, owed: &Owed) {
+    tokio::time::sleep(LOOK).await;
+    owed.look(connection);
 }
 
 /// Ends a connection with a code of the protocol.

@@ -58,7 +58,10 @@ impl Links {
     /// Serves one link until it ends.
     pub async fn serve(&self, transport: Arc<dyn Transport>, mut control: Stream, peer: NodePeer) {
         match self.greet(&transport, &mut control, &peer).await {
-            Ok((live, outgoing)) => self.hold(&live, control, outgoing).await,
+            Ok((live, outgoing)) => tokio::select! {
+                () = self.hold(&live, control, outgoing) => {}
+                never = live.attend() => match never {},
+            },
             Err(error) => {
                 tracing::info!(node = %peer.id, addr = %transport.remote(), error = format!("{error:#}"), "link refused");
             }

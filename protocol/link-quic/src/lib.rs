@@ -1,12 +1,12 @@
 //! Links over QUIC: what both ends share.
 //!
 //! [`Control`] makes quinn ask [`protocol::congestion`] how much may be in flight, and
-//! [`insist`] sends one packet more where nothing is heard. [`packet_sizes`] and [`nameless`] spare
-//! bytes.
+//! [`insist`] sends one packet more where nothing is heard. [`answers`] tells whether anything is.
+//! [`packet_sizes`] and [`nameless`] spare bytes.
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use protocol::congestion::Congestion;
@@ -47,7 +47,7 @@ impl ControllerFactory for Control {
         Box::new(Path {
             state: Congestion::new(current_mtu, Duration::ZERO),
             epoch: now,
-            extra: Arc::default(),
+            shared: Arc::default(),
         })
     }
 }
@@ -59,9 +59,31 @@ impl ControllerFactory for Control {
 /// `state` is what `quinn::Connection::congestion_state` gives.
 pub fn insist(state: Box<dyn Controller>, most: u32) {
     if let Ok(path) = state.into_any().downcast::<Path>() {
-        let extra = path.extra.load(Ordering::Relaxed);
-        path.extra.store(most.min(extra + 1), Ordering::Relaxed);
+        let extra = path.shared.extra.load(Ordering::Relaxed);
+        path.shared
+            .extra
+            .store(most.min(extra + 1), Ordering::Relaxed);
     }
+}
+
+/// What a peer has acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Answers {
+    /// How often there was something new in it. It wraps.
+    pub count: u32,
+    /// Whether it was not all then. Packets of before that are lost are only sent again once a later
+    /// one is acknowledged.
+    pub owed: bool,
+}
+
+/// What was acknowledged of what a connection has sent on its present path. `state` is what
+/// `quinn::Connection::congestion_state` gives.
+#[must_use]
+pub fn answers(state: Box<dyn Controller>) -> Answers {
+    state
+        .into_any()
+        .downcast::<Path>()
+        .map_or_else(|_| Answers::default(), |path| path.shared.answers())
 }
 
 /// Clones are of the same path.
@@ -69,8 +91,30 @@ pub fn insist(state: Box<dyn Controller>, most: u32) {
 struct Path {
     state: Congestion,
     epoch: Instant,
+    shared: Arc<Shared>,
+}
+
+/// What those know as well who have a clone.
+#[derive(Debug, Default)]
+struct Shared {
     /// Packets.
-    extra: Arc<AtomicU32>,
+    extra: AtomicU32,
+    count: AtomicU32,
+    owed: AtomicBool,
+}
+
+impl Shared {
+    fn answers(&self) -> Answers {
+        Answers {
+            count: self.count.load(Ordering::Relaxed),
+            owed: self.owed.load(Ordering::Relaxed),
+        }
+    }
+
+    fn answered(&self, all: bool) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.owed.store(!all, Ordering::Relaxed);
+    }
 }
 
 impl Path {
@@ -95,10 +139,11 @@ impl Controller for Path {
     ) {
         let (sent, now) = (self.at(sent), self.at(now));
         self.state.handle_arrived(bytes, app_limited, sent, now);
-        self.extra.store(0, Ordering::Relaxed);
+        self.shared.extra.store(0, Ordering::Relaxed);
     }
 
-    fn on_end_acks(&mut self, now: Instant, _: u64, _: bool, _: Option<u64>) {
+    fn on_end_acks(&mut self, now: Instant, in_flight: u64, _: bool, _: Option<u64>) {
+        self.shared.answered(in_flight == 0);
         self.state.handle_arrived_all(self.at(now));
     }
 
@@ -111,7 +156,7 @@ impl Controller for Path {
     }
 
     fn window(&self) -> u64 {
-        let extra = u64::from(self.extra.load(Ordering::Relaxed));
+        let extra = u64::from(self.shared.extra.load(Ordering::Relaxed));
         self.state
             .window()
             .saturating_add(extra * self.state.packet())
@@ -158,5 +203,16 @@ mod tests {
             insist(path.clone_box(), 10);
         }
         assert_eq!(path.window(), path.initial_window() + 10 * 1200);
+    }
+    #[test]
+    fn what_is_acknowledged_is_counted_and_whether_it_was_all() {
+        let start = Instant::now();
+        let mut path = path(start);
+        assert_eq!(answers(path.clone_box()), Answers::default());
+        for (number, left) in [(1, 1200), (2, 0)] {
+            path.on_end_acks(start, left, true, None);
+            let answers = answers(path.clone_box());
+            assert_eq!((answers.count, answers.owed), (number, left > 0));
+        }
     }
 }

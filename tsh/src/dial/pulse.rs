@@ -15,11 +15,13 @@ const DOUBTFUL: u32 = 3;
 /// stopped. A busy machine is late, too, but not by so much.
 const OVERSLEPT: Duration = Duration::from_secs(4);
 
-/// What was said that wants an answer, and what was heard.
+/// What was said that wants an answer, and what was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Counts {
     pub(super) said: u64,
-    pub(super) heard: u64,
+    pub(super) heard: u32,
+    /// The last answer was not to all that was said before it.
+    pub(super) owed: bool,
 }
 
 /// What to do.
@@ -46,8 +48,9 @@ impl Pulse {
         if now.heard != self.last.heard || now.said < self.last.said {
             self.last = now;
             self.silent = 0;
+            return Wish::Nothing;
         }
-        if now.said == self.last.said {
+        if now.said == self.last.said && !now.owed {
             return Wish::Nothing;
         }
         self.silent = self.silent.saturating_add(1);
@@ -68,8 +71,9 @@ pub(super) fn is_overslept(passed: Duration) -> bool {
 mod tests {
     use super::*;
 
-    const fn counts(said: u64, heard: u64) -> Counts {
-        Counts { said, heard }
+    const fn counts(said: u64, heard: u32) -> Counts {
+        let owed = false;
+        Counts { said, heard, owed }
     }
 
     #[test]
@@ -90,6 +94,19 @@ mod tests {
         assert_eq!(wishes[3..], [Wish::Ask; 3]);
         assert_eq!(pulse.look(counts(12, 10)), Wish::Nothing);
         assert_eq!(pulse.look(counts(13, 10)), Wish::Ask);
+    }
+
+    #[test]
+    fn who_was_answered_in_part_asks_for_the_rest() {
+        let part = Counts {
+            owed: true,
+            ..counts(5, 9)
+        };
+        let mut pulse = Pulse::default();
+        assert_eq!(pulse.look(part), Wish::Nothing, "it comes");
+        assert_eq!(pulse.look(part), Wish::Ask);
+        assert_eq!(pulse.look(counts(6, 10)), Wish::Nothing);
+        assert_eq!(pulse.look(counts(6, 10)), Wish::Nothing);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use link_quic::{Control, insist};
+use link_quic::{Control, answers, insist};
 use nix::sys::socket::{setsockopt, sockopt};
 use protocol::error::CloseCode;
 use protocol::{CLIENT_FIRST_CID, SERVER_NAME};
@@ -83,13 +83,14 @@ impl Connection {
         self.connection.remote_address()
     }
 
-    /// What was said, and what was heard.
+    /// What was said, and what was answered.
     pub(super) fn pulse(&self) -> Counts {
-        let stats = self.connection.stats();
-        let (said, heard) = (stats.frame_tx, stats.frame_rx);
+        let said = self.connection.stats().frame_tx;
+        let answers = answers(self.connection.congestion_state());
         Counts {
             said: said.stream + said.datagram + said.ping + said.max_data + said.max_stream_data,
-            heard: heard.acks + heard.stream,
+            heard: answers.count,
+            owed: answers.owed,
         }
     }
 
@@ -204,7 +205,7 @@ fn config(tls: &rustls::ClientConfig) -> Result<ClientConfig> {
         .max_idle_timeout(Some(IdleTimeout::try_from(IDLE_LIMIT)?))
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        // None come, but who takes none may send none.
+        // The proxy's are signs of life, and nobody reads them; but who takes none may send none.
         .datagram_receive_buffer_size(Some(DATAGRAMS))
         .datagram_send_buffer_size(DATAGRAMS);
     let crypto = QuicClientConfig::try_from(Arc::new(tls.clone()))?;

@@ -156,23 +156,24 @@ impl Proxy {
 
     /// Moves bytes until the stream ends by itself or the session is ended.
     pub async fn carry(&self, mut client: Stream, mut dialled: Dialled) {
-        if !dialled.starts {
-            let welcome = self.welcome(&mut client, &mut dialled);
-            match timeout(ANSWER_DEADLINE, welcome).await {
-                Ok(Ok(None)) => {
-                    dialled.session.begin();
-                    let event = dialled.event(code::SESSION_ATTACHED);
-                    self.audit.record(event).await;
-                }
-                Ok(Ok(Some(reason))) => {
-                    client.write.finish().await;
-                    return self.not_taken_in(&dialled, reason).await;
-                }
-                // Whichever side broke, the client asks again.
-                Ok(Err(_)) | Err(_) => return,
-            }
+        if dialled.starts {
+            return self.carry_on(client, dialled).await;
         }
-        self.carry_on(client, dialled).await;
+        let welcome = self.welcome(&mut client, &mut dialled);
+        match timeout(ANSWER_DEADLINE, welcome).await {
+            Ok(Ok(None)) => {
+                dialled.session.begin();
+                // Both ends are waiting, and need not wait for the disk as well.
+                let written = self.audit.record(dialled.event(code::SESSION_ATTACHED));
+                tokio::join!(written, self.carry_on(client, dialled));
+            }
+            Ok(Ok(Some(reason))) => {
+                client.write.finish().await;
+                self.not_taken_in(&dialled, reason).await;
+            }
+            // Whichever side broke, the client asks again.
+            Ok(Err(_)) | Err(_) => {}
+        }
     }
 
     /// The agent does not take in who comes back to a session.
@@ -333,9 +334,11 @@ impl Proxy {
 /// Sends a dial over a link; gives the stream, and the agent's refusal if it is one.
 async fn ask(live: &Live, request: &LinkRequest<'_>) -> anyhow::Result<(Stream, Option<Refused>)> {
     let mut stream = live.transport.open().await?;
+    stream.write.try_out();
     stream.write.frame(request).await?;
     let mut buffer = Vec::new();
     let reply: DialReply<'_> = stream.read.frame(&mut buffer).await?;
+    stream.write.keep();
     let refusal = match reply {
         DialReply::Accepted => None,
         DialReply::Refused { reason, text } => Some(refused(reason, text.as_str())),

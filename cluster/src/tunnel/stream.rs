@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use link_ssh::{Ended, Reader, Writer};
 use protocol::appetite::Appetite;
-use protocol::error::DecodeError;
+use protocol::error::{CloseCode, DecodeError};
 use protocol::message::frame::{HEADER, body_length};
 use protocol::message::{MAX_FRAME, Message, decode, encode};
 use russh::server::Msg;
@@ -165,6 +165,23 @@ impl WriteHalf {
         }
     }
 
+    /// Takes the stream back when it is dropped, until it is [kept](Self::keep): over QUIC, what was
+    /// lost of it is not sent again then, and the peer does nothing that nobody waits for any more.
+    pub const fn try_out(&mut self) {
+        self.set_on_trial(true);
+    }
+
+    /// The stream ends as any other from now on.
+    pub const fn keep(&mut self) {
+        self.set_on_trial(false);
+    }
+
+    const fn set_on_trial(&mut self, on_trial: bool) {
+        if let Self::Quic(fair) = self {
+            fair.on_trial = on_trial;
+        }
+    }
+
     /// Waits until the peer has everything, or `limit` has passed.
     pub async fn delivered(&mut self, limit: Duration) {
         match self {
@@ -218,6 +235,7 @@ pub struct Fair {
     appetite: Appetite,
     start: Instant,
     behind: bool,
+    on_trial: bool,
 }
 
 impl Fair {
@@ -227,6 +245,7 @@ impl Fair {
             appetite: Appetite::default(),
             start: Instant::now(),
             behind: false,
+            on_trial: false,
         }
     }
 
@@ -235,6 +254,15 @@ impl Fair {
         if std::mem::replace(&mut self.behind, bulk) != bulk {
             // A stream that is closed already needs no place.
             self.stream.set_priority(-i32::from(bulk)).ok();
+        }
+    }
+}
+
+impl Drop for Fair {
+    fn drop(&mut self) {
+        if self.on_trial {
+            // A stream that is closed already needs no end.
+            self.stream.reset(CloseCode::Done.code().into()).ok();
         }
     }
 }

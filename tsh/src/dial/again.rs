@@ -123,7 +123,9 @@ impl Again {
         };
         let asked = async {
             let mut stream = connection.open(&self.user.profile.proxy).await?;
+            stream.try_out();
             accepted(&ask(&mut stream, request).await?)?;
+            stream.keep();
             anyhow::Ok::<Box<dyn ByteStream>>(Box::new(stream))
         };
         let asked = timeout(ANSWER_LIMIT, asked).await;

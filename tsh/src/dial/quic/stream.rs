@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use protocol::error::CloseCode;
 use quinn::{RecvStream, SendStream, StoppedError, VarInt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -16,6 +17,7 @@ pub(crate) struct Stream {
     send: SendStream,
     receive: RecvStream,
     stopped: Option<Stopped>,
+    on_trial: bool,
 }
 
 impl fmt::Debug for Stream {
@@ -30,6 +32,27 @@ impl Stream {
             send,
             receive,
             stopped: None,
+            on_trial: false,
+        }
+    }
+
+    /// Takes it back when it is dropped, until it is [kept](Self::keep): what was lost of it is not
+    /// sent again then, and the proxy does nothing that nobody waits for any more.
+    pub(crate) const fn try_out(&mut self) {
+        self.on_trial = true;
+    }
+
+    /// It ends as any other from now on.
+    pub(crate) const fn keep(&mut self) {
+        self.on_trial = false;
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.on_trial {
+            // One that has ended already needs no end.
+            let _ = self.send.reset(CloseCode::Done.code().into());
         }
     }
 }

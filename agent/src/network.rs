@@ -54,6 +54,13 @@ impl Network {
         ways.find_map(way).unwrap_or_default()
     }
 
+    /// Whether packets to the cluster have a way, as far as it is known where that is: the way to
+    /// addresses of the other family is no answer.
+    fn leads_to(&self, cluster: Option<IpAddr>) -> bool {
+        let family = |local: IpAddr| cluster.is_none_or(|to| to.is_ipv4() == local.is_ipv4());
+        self.local.is_some_and(family)
+    }
+
     /// Whether all is known that makes its name.
     fn is_complete(&self) -> bool {
         self.gateway.is_none() || self.hardware.is_some()

@@ -10,7 +10,7 @@ use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Network, route};
 use crate::link::input::Input;
@@ -20,8 +20,10 @@ use crate::link::input::Input;
 const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
 /// A change comes as several notices, and between them there is an address without a route, or
 /// none at all. A DHCP client on a slow CPU needs some tens of milliseconds from the first to the
-/// last; nobody notices this much.
+/// last. So long it is not believed that there is no way; one that there is is used at once.
 const BURST: Duration = Duration::from_millis(100);
+/// Between two looks at least: each asks the kernel, and reads some files.
+const PAUSE: Duration = Duration::from_millis(10);
 /// How often the network is looked at where the kernel tells nothing.
 const LOOK: Duration = Duration::from_secs(30);
 
@@ -40,14 +42,24 @@ pub(crate) async fn watch(
     let mut notices = Notices::open();
     let mut known = Network::look(*towards.borrow_and_update());
     let mut again = AGAIN_TIMES;
+    // When what is seen counts, whatever it is.
+    let mut settled = None;
     loop {
         tokio::select! {
-            () = notices.next() => sleep(BURST).await,
+            () = notices.next() => {
+                sleep(PAUSE).await;
+                settled = settled.or(Some(Instant::now() + BURST));
+            }
+            () = sleep_until(settled.unwrap_or_else(Instant::now)), if settled.is_some() => settled = None,
             changed = towards.changed() => if changed.is_err() { return },
             () = sleep(AGAIN), if again > 0 && !known.is_complete() => again -= 1,
         }
         notices.forget();
-        let network = Network::look(*towards.borrow_and_update());
+        let cluster = *towards.borrow_and_update();
+        let network = Network::look(cluster);
+        if settled.is_some() && !network.leads_to(cluster) {
+            continue;
+        }
         if network.differs_from(&known) {
             again = AGAIN_TIMES;
         }

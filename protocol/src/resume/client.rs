@@ -153,20 +153,28 @@ impl Client {
     pub fn handle_slept(&mut self, slept: Duration, now: Duration) {
         self.stream.spare(now.saturating_add(slept.min(WAKING)));
         self.stream.doubt(now.saturating_sub(slept));
-        self.handle_network_changed(now);
-        if self.retry_at.is_some() {
-            self.retry_at = Some(now);
-        }
-        self.steer(now);
+        self.stream.probe(now);
+        self.dial_anew(now, now);
     }
 
-    /// The network has changed: what there is may be dead.
+    /// The network has changed: what there is may be dead. But if there is still an attachment, it
+    /// is the fastest way back when it can follow, and a dial that is under way follows with it:
+    /// another would only overtake it half way.
     pub fn handle_network_changed(&mut self, now: Duration) {
-        self.backoff.reset();
         self.stream.probe(now);
+        if self.stream.attached().is_some() {
+            self.backoff.reset();
+            return self.steer(now);
+        }
+        let soon = now.saturating_add(self.backoff.below(CHANGED_SPREAD));
+        self.dial_anew(soon, now);
+    }
+
+    fn dial_anew(&mut self, at: Duration, now: Duration) {
+        self.backoff.reset();
         self.cancel();
         if self.retry_at.is_some() || self.stream.alone_since().is_some() {
-            self.retry_at = Some(now.saturating_add(self.backoff.below(CHANGED_SPREAD)));
+            self.retry_at = Some(at);
         }
         self.steer(now);
     }

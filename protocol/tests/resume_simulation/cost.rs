@@ -138,6 +138,34 @@ fn a_network_that_changed_is_probed_and_left_sooner() {
 }
 
 #[test]
+fn an_attachment_that_stalled_is_the_fastest_way_back_once_the_network_is_there() {
+    let mut pair = Pair::new();
+    pair.client.stream_mut().write(&[1; 10], pair.now);
+    let lost = pair.client_says(FIRST);
+    pair.now += ms(8001);
+    pair.client.handle_timeout(pair.now);
+    assert_eq!(pair.client_events(), [Event::Stalled]);
+    let (at, why) = pair.client.poll_timeout();
+    assert_eq!(why, "back-off");
+    pair.now = at;
+    pair.client.handle_timeout(at);
+    assert_eq!(pair.client_events(), [Event::Dial(Generation(1))]);
+    // The dial is under way, too, and no other starts.
+    pair.client.handle_network_changed(pair.now);
+    assert_eq!(pair.client_events(), []);
+    pair.agent_hears(FIRST, &lost);
+    pair.exchange(FIRST);
+    let back = [Event::Recovered, Event::Close(Generation(1), None)];
+    assert_eq!(pair.client_events(), back);
+    // Without any attachment, it is dialled at once.
+    pair.client.handle_closed(FIRST, pair.now);
+    pair.client.handle_network_changed(pair.now);
+    let (at, why) = pair.client.poll_timeout();
+    assert_eq!(why, "back-off");
+    assert!(at - pair.now <= ms(200), "{at:?}");
+}
+
+#[test]
 fn who_has_slept_dials_at_once_and_asks_what_there_was() {
     let mut pair = Pair::new();
     pair.client.handle_slept(Duration::ZERO, pair.now);

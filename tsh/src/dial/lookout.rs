@@ -6,7 +6,7 @@
 //! | an answer is due | the proxy is asked, every second |
 //! | ... for some seconds | the node is asked as well, through the stream |
 //! | packets leave from another address | the connection moves there; over TCP, a new one is made |
-//! | the kernel tells of anything else | the proxy is asked |
+//! | the kernel tells of anything else | the proxy is asked; over TCP, a stream that is lost is dialled again |
 //! | the machine has slept, the process was stopped | the node is dialled again at once, and the proxy is asked |
 
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 use protocol::resume::Client;
-use resumable::Handle;
+use resumable::{Handle, Status};
 use tokio::time::{Instant, sleep};
 
 use super::Carrier;
@@ -92,10 +92,20 @@ impl Lookout {
 
     /// The kernel tells of a change.
     fn told(&mut self) {
-        if let Some(carrier) = self.again.carrier()
-            && !self.moves(&carrier)
-        {
-            ask(&carrier);
+        let Some(carrier) = self.again.carrier() else {
+            return;
+        };
+        if self.moves(&carrier) {
+            return;
+        }
+        match &carrier {
+            Carrier::Quic(connection) => connection.ping(),
+            // TCP waits for longer and longer, a dial that is under way as well.
+            Carrier::Tls(_) => {
+                if matches!(*self.handle.status().borrow(), Status::Lost { .. }) {
+                    self.handle.slept();
+                }
+            }
         }
     }
 

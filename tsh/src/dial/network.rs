@@ -32,18 +32,22 @@ mod linux {
     use nix::sys::socket::{
         AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, socket,
     };
-    use tokio::time::sleep;
+    use tokio::time::{Instant, sleep_until};
 
     use crate::output;
 
     /// Links, addresses and routes of both families: `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR`,
     /// `RTMGRP_IPV4_ROUTE`, `RTMGRP_IPV6_IFADDR`, `RTMGRP_IPV6_ROUTE`.
     const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
-    /// A change comes as several notices, and each is looked at that comes later than this.
+    /// A change comes as several notices. The first is looked at at once, and any other no sooner
+    /// than this after the one before.
     const BURST: Duration = Duration::from_millis(20);
 
     /// The kernel's notices, if they are to be had. To tokio, sockets for datagrams are all alike.
-    pub(in super::super) struct Notices(Option<tokio::net::UnixDatagram>);
+    pub(in super::super) struct Notices {
+        socket: Option<tokio::net::UnixDatagram>,
+        told: Instant,
+    }
 
     impl Notices {
         pub(in super::super) fn open() -> Self {
@@ -51,20 +55,24 @@ mod linux {
             if let Err(error) = &opened {
                 output::debug(|| format!("the kernel tells nothing of the network: {error}"));
             }
-            Self(opened.ok())
+            Self {
+                socket: opened.ok(),
+                told: Instant::now(),
+            }
         }
 
         /// Waits until something may have changed.
         pub(in super::super) async fn next(&mut self) {
-            let Some(socket) = &self.0 else {
+            let Some(socket) = &self.socket else {
                 return pending().await;
             };
             if socket.readable().await.is_ok() {
-                sleep(BURST).await;
+                sleep_until(self.told + BURST).await;
             }
+            self.told = Instant::now();
             if let Err(error) = empty(socket) {
                 output::debug(|| format!("the kernel tells nothing more: {error}"));
-                self.0 = None;
+                self.socket = None;
             }
         }
     }

@@ -116,6 +116,8 @@ pub(crate) struct Runner {
     memories: Memories,
     /// What takes this one's place at a restart.
     program: Program,
+    /// It is looked at whether that can be.
+    restarting: bool,
     /// Goes along then.
     lock: Option<Lock>,
     /// Tasks that are the agent's, and not a keeper's.
@@ -187,6 +189,7 @@ impl Runner {
             thrift,
             memories: Memories::default(),
             program,
+            restarting: false,
             lock: Some(lock),
             services,
         };
@@ -202,7 +205,7 @@ impl Runner {
                 Ok(Some(Input::Stop) | None) => break,
                 Ok(Some(Input::Ready { ready, asked })) => match self.hand_over(ready) {
                     Ok((socket, said)) => return self.keep(socket, queue, asked, said).await,
-                    Err(why) => restart::stay(asked, &why),
+                    Err(why) => self.stay(asked, &why),
                 },
                 Ok(Some(input)) => self.handle(input),
                 Err(_) => {}
@@ -284,6 +287,7 @@ impl Runner {
         let address = self.route.address.to_string();
         Status {
             uptime: Some(now),
+            restarting: self.restarting,
             node: Some(NodeStatus::new(
                 &self.node.membership,
                 address,

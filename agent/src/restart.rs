@@ -87,8 +87,8 @@ mod tests {
 
     #[test]
     fn what_the_agent_says_is_understood() {
-        let (_folder, path) = agent(&["ok 2 sessions go on\n", "no reason\n", "what?\n", ""]);
-        assert_eq!(asked(&path).unwrap(), "2 sessions go on");
+        let (_folder, path) = agent(&["ok 2 sessions kept\n", "no reason\n", "what?\n", ""]);
+        assert_eq!(asked(&path).unwrap(), "2 sessions kept");
         let error = asked(&path).unwrap_err().to_string();
         assert_eq!(error, "the agent goes on as it was: reason");
         assert!(

@@ -103,6 +103,13 @@ impl DataDir {
         }
     }
 
+    /// Whether an agent uses the folder. To lock it would be to keep one out that is about to start.
+    pub(crate) fn is_in_use(&self) -> bool {
+        let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+        let number = std::fs::metadata(&self.0).map(|found| found.ino().to_string());
+        number.is_ok_and(|number| locks.lines().any(|line| locks_file(line, &number)))
+    }
+
     fn is(&self, folder: &File) -> bool {
         let number = |found: Metadata| (found.dev(), found.ino());
         let here = std::fs::metadata(&self.0).map(number);
@@ -166,6 +173,15 @@ fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     }
 }
 
+/// Whether a line of `/proc/locks` is of a lock as [`DataDir::lock`] takes it, on the file of this
+/// number: `1: FLOCK ADVISORY WRITE 77 fe:00:4711 0 EOF`.
+fn locks_file(line: &str, number: &str) -> bool {
+    let mut words = line.split_ascii_whitespace().skip(1);
+    let kind = words.next();
+    let file = words.nth(3).and_then(|file| file.rsplit(':').next());
+    kind == Some("FLOCK") && file == Some(number)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,7 +230,9 @@ mod tests {
     #[test]
     fn one_agent_per_folder() {
         let (_parent, dir) = folder();
+        assert!(!dir.is_in_use());
         let lock = dir.lock(None).unwrap();
+        assert!(dir.is_in_use());
         let error = dir.lock(None).unwrap_err().to_string();
         assert!(error.contains("another tether-agent"), "{error}");
         // Another program in the same process goes on with it.

@@ -81,6 +81,8 @@ pub(crate) struct Status {
     pub(crate) version: String,
     /// How long the agent has been running; `None` if it is not.
     pub(crate) uptime: Option<Duration>,
+    /// Another program is about to take its place.
+    pub(crate) restarting: bool,
     /// `None` before the device has joined.
     pub(crate) node: Option<NodeStatus>,
     pub(crate) link: LinkStatus,
@@ -183,6 +185,7 @@ impl Status {
         Self {
             version: crate::VERSION.to_owned(),
             uptime: None,
+            restarting: false,
             node: None,
             link: LinkStatus::Stopped,
             network: None,

@@ -1,4 +1,4 @@
-//! Texts that came from elsewhere, made fit for logs and terminals.
+//! Texts that came from elsewhere, made fit for logs and terminals; and counts in words.
 
 /// The text without characters that would move the cursor or start a new log line.
 pub(crate) fn plain(text: &str) -> String {
@@ -18,6 +18,12 @@ pub(crate) fn cut(text: &str, most: usize) -> &str {
     text.get(..end).unwrap_or("")
 }
 
+/// `1 session`, `2 sessions`.
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{s}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -25,6 +31,12 @@ mod tests {
     #[test]
     fn control_characters_become_blanks() {
         assert_eq!(plain("a\nb\u{1b}[2Jc\u{9b}"), "a b [2Jc ");
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        let said = [0, 1, 2].map(|count| counted(count, "session"));
+        assert_eq!(said, ["0 sessions", "1 session", "2 sessions"]);
     }
 
     #[test]

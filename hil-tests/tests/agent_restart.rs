@@ -257,7 +257,7 @@ fn sessions_go_on_in_their_shells_when_another_program_takes_over() {
     by_ssh.says("one");
 
     let program = scene.agent.install().unwrap();
-    restart(&scene, "3 sessions go on, 0 have ended");
+    restart(&scene, "3 sessions kept, 0 ended");
     let number = |path: &str| std::fs::metadata(path).unwrap().ino();
     let runs = format!("/proc/{}/exe", scene.agent.pid());
     assert_eq!(number(&runs), number(program.to_str().unwrap()));
@@ -298,7 +298,7 @@ fn a_copy_is_whole_after_restarts_in_its_middle() {
         scope.spawn(|| input.write_all(&sent).map(|()| drop(input)).unwrap());
         for (n, part) in got.chunks_mut(sent.len() / 4).enumerate() {
             if n > 0 {
-                restart(&scene, "1 sessions go on");
+                restart(&scene, "1 session kept");
             }
             output.read_exact(part).unwrap();
         }
@@ -409,7 +409,7 @@ fn an_agent_that_would_not_come_back_stays_and_says_why() {
     refused.refused(1, "keepalve").unwrap();
     talk.says("undisturbed");
     scene.agent.configure(&config).unwrap();
-    restart(&scene, "1 sessions go on");
+    restart(&scene, "1 session kept");
     talk.says("moved");
     scene.agent.stop().unwrap();
     all_end(&[talk.shell]);
@@ -426,7 +426,7 @@ fn what_a_keeper_keeps_ends_with_it_with_the_agent_and_with_its_users_right() {
         assert!(ended.stderr.contains(sentence), "{ended:?}");
     };
     let first = talk(&scene);
-    restart(&scene, "1 sessions go on");
+    restart(&scene, "1 session kept");
     let [keeper] = keepers(&scene.agent)[..] else {
         panic!("no keeper");
     };
@@ -436,7 +436,7 @@ fn what_a_keeper_keeps_ends_with_it_with_the_agent_and_with_its_users_right() {
     assert_eq!(done.code(), 0, "{done:?}");
 
     let second = talk(&scene);
-    restart(&scene, "1 sessions go on");
+    restart(&scene, "1 session kept");
     let [keeper] = keepers(&scene.agent)[..] else {
         panic!("no keeper");
     };
@@ -449,7 +449,7 @@ fn what_a_keeper_keeps_ends_with_it_with_the_agent_and_with_its_users_right() {
 
     scene.cluster.wait_online(NODE, true).unwrap();
     let mut third = talk(&scene);
-    restart(&scene, "1 sessions go on");
+    restart(&scene, "1 session kept");
     third.says("here");
     scene
         .cluster

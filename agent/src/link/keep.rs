@@ -21,6 +21,7 @@ use super::{Runner, SESSIONS_END};
 use crate::handover::message::{FromKeeper, Listed, ToKeeper, read};
 use crate::handover::wire::Wire;
 use crate::ssh;
+use crate::text::counted;
 
 /// How long programs may take to end when the agent has: longer than one that is hung up and does
 /// not listen.
@@ -51,10 +52,8 @@ impl Runner {
         self.sessions.keepers = Keepers::default();
         self.say_state(&wire);
         self.say_untold(&wire);
-        log::info!(
-            "another agent takes over; {} sessions go on",
-            self.sessions.outliving()
-        );
+        let kept = counted(self.sessions.outliving(), "session");
+        log::info!("another agent takes over; {kept} kept");
         if let Some(asked) = asked {
             asked.answer(said).await;
         }

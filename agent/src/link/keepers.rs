@@ -22,6 +22,7 @@ use crate::handover::wire::Wire;
 use crate::handover::{Inherited, KEEPERS};
 use crate::status::KeeperStatus;
 use crate::sys::{self, Child};
+use crate::text::counted;
 
 /// A keeper answers at once; one that does not is broken.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
@@ -95,8 +96,8 @@ impl Keepers {
         for keeper in &mut self.list {
             let listening = listen(keeper.pid, Arc::clone(&keeper.wire), inputs.clone());
             keeper.listening = Some(crate::spawn(listening).abort_handle());
-            let (pid, count) = (keeper.pid, keeper.live());
-            log::info!("{count} sessions go on in the process {pid}");
+            let (pid, kept) = (keeper.pid, counted(keeper.live(), "session"));
+            log::info!("the process {pid} keeps {kept}");
         }
         self.stop(KEEPERS);
         if !self.list.is_empty() || !self.left.is_empty() {

@@ -10,6 +10,7 @@ use super::Runner;
 use super::input::Input;
 use crate::handover::{self, Program};
 use crate::sys;
+use crate::text::counted;
 
 /// A resolver that hangs gives up within this time.
 const ALONE_LIMIT: Duration = Duration::from_secs(20);
@@ -44,8 +45,9 @@ impl Asked {
 
 impl Runner {
     /// Somebody asks for a restart.
-    pub(super) fn restart(&self, asked: Option<Asked>) {
+    pub(super) fn restart(&mut self, asked: Option<Asked>) {
         log::info!("a restart is asked for");
+        self.restarting = true;
         crate::spawn(prepare(self.program.clone(), asked, self.inputs.clone()));
     }
 
@@ -69,8 +71,18 @@ impl Runner {
         let keepers = self.sessions.keepers.sockets();
         let socket = handover::hand_over(&self.program, lock.as_fd(), &keepers)
             .map_err(|error| format!("this process cannot go over: {error}"))?;
-        let said = format!("ok {} sessions go on, {ended} have ended\n", all - ended);
+        let kept = counted(all - ended, "session");
+        let said = format!("ok {kept} kept, {ended} ended\n");
         Ok((socket, said))
+    }
+
+    /// Says why the agent stays.
+    pub(super) fn stay(&mut self, asked: Option<Asked>, why: &str) {
+        log::error!("no restart: {why}");
+        self.restarting = false;
+        if let Some(asked) = asked {
+            crate::spawn(asked.answer(format!("no {why}\n")));
+        }
     }
 }
 
@@ -88,13 +100,5 @@ async fn prepare(program: Program, asked: Option<Asked>, inputs: mpsc::Sender<In
 async fn alone() {
     while !sys::is_alone() {
         tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// Says why the agent stays.
-pub(super) fn stay(asked: Option<Asked>, why: &str) {
-    log::error!("no restart: {why}");
-    if let Some(asked) = asked {
-        crate::spawn(asked.answer(format!("no {why}\n")));
     }
 }

@@ -21,6 +21,7 @@ use nix::unistd::{Pid, setsid};
 
 use super::session::HANG_UP;
 use crate::output;
+use crate::text::counted;
 
 /// What the agent's program does under this name.
 const NAME: &str = "tether-guard";
@@ -143,9 +144,9 @@ pub(crate) fn run() {
     let _ = signals.thread_block();
     let programs = known_at_the_end(std::io::stdin().lock());
     if !programs.is_empty() {
-        let count = programs.len();
+        let count = counted(programs.len(), "program");
         output::complain(&format!(
-            "tether-agent is gone; ending {count} programs of its sessions\n"
+            "tether-agent is gone; ending {count} of its sessions\n"
         ));
         end(programs);
     }

@@ -84,7 +84,14 @@ fn text(status: &Status) -> String {
 
 fn agent(status: &Status) -> String {
     match status.uptime {
-        Some(uptime) => format!("{}, running for {}", status.version, Span(uptime)),
+        Some(uptime) => {
+            let goes = if status.restarting {
+                ", about to restart"
+            } else {
+                ""
+            };
+            format!("{}, running for {}{goes}", status.version, Span(uptime))
+        }
         None => format!("{}, not running", status.version),
     }
 }
@@ -153,6 +160,7 @@ fn value(status: &Status) -> Value {
             "uptime_s",
             Value::maybe(status.uptime, |uptime| Value::Number(uptime.as_secs())),
         ),
+        ("restarting", Value::Bool(status.restarting)),
         ("node", Value::maybe(node, name)),
         ("cluster", Value::maybe(node, cluster)),
         ("certificate", Value::maybe(node, certificate_value)),
@@ -290,6 +298,7 @@ mod tests {
         Status {
             version: "0.1.0".into(),
             uptime: Some(Duration::from_secs(3700)),
+            restarting: false,
             node: Some(NodeStatus::new(
                 &sample(),
                 "lab.example.com:3080".into(),
@@ -349,11 +358,22 @@ problem:     cannot write
     }
 
     #[test]
+    fn an_agent_that_is_about_to_restart_says_so() {
+        let status = Status {
+            restarting: true,
+            ..status()
+        };
+        let said = text(&status);
+        let line = "agent:       0.1.0, running for 1h1m, about to restart\n";
+        assert!(said.starts_with(line), "{said}");
+    }
+
+    #[test]
     fn programs_get_json() {
         assert_eq!(
             render(&status(), Format::Json),
             concat!(
-                r#"{"running":true,"version":"0.1.0","uptime_s":3700,"#,
+                r#"{"running":true,"version":"0.1.0","uptime_s":3700,"restarting":false,"#,
                 r#""node":{"name":"gateway-1","id":"55555555-5555-5555-5555-555555555555"},"#,
                 r#""cluster":{"name":"lab","address":"lab.example.com:3080"},"#,
                 r#""certificate":{"generation":3,"not_before":"2023-11-14T22:13:20Z","#,

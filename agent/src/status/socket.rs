@@ -2,7 +2,8 @@
 //! `ok` or `no` goes out with a sentence; then the connection ends.
 //!
 //! Only the agent's own user can open it. Callers are served one after the other, each with a
-//! deadline, so that they cost a bounded amount of everything.
+//! deadline, so that they cost a bounded amount of everything; but for one who waits for a restart,
+//! beside whom the others are served.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream as Caller;
@@ -13,6 +14,7 @@ use nix::sys::stat::{Mode, umask};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{Format, Query};
@@ -45,13 +47,10 @@ pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
 
 /// Answers callers for ever.
 pub(crate) async fn serve(listener: UnixListener, inputs: mpsc::Sender<Input>) {
+    let mut restart = None;
     loop {
         match listener.accept().await {
-            Ok((caller, _)) => {
-                if let Err(error) = answer(caller, &inputs).await {
-                    log::debug!("a status request was dropped: {error}");
-                }
-            }
+            Ok((caller, _)) => tell(answer(caller, &inputs, &mut restart).await),
             Err(error) => {
                 // Out of file descriptors: they come back when sessions end.
                 log::debug!("the status socket: {error}");
@@ -68,31 +67,55 @@ enum Request {
     Restart,
 }
 
-async fn answer(mut caller: UnixStream, inputs: &mpsc::Sender<Input>) -> io::Result<()> {
-    let mut writing = None;
-    let (limit, answer) = match timeout(DEADLINE, request(&mut caller)).await?? {
+fn tell(answered: io::Result<()>) {
+    if let Err(error) = answered {
+        log::debug!("a status request was dropped: {error}");
+    }
+}
+
+async fn answer(
+    mut caller: UnixStream,
+    inputs: &mpsc::Sender<Input>,
+    restart: &mut Option<JoinHandle<()>>,
+) -> io::Result<()> {
+    match timeout(DEADLINE, request(&mut caller)).await?? {
         Request::Status(format) => {
             let (reply, status) = oneshot::channel();
             send(inputs, Input::Query(Query { format, reply })).await?;
-            (DEADLINE, status)
+            say(caller, &come(DEADLINE, status).await?).await
+        }
+        Request::Restart if restart.as_ref().is_some_and(|task| !task.is_finished()) => {
+            say(caller, "no another restart is under way\n").await
         }
         Request::Restart => {
-            let (asked, answer, writes) = Asked::new();
-            writing = Some(writes);
-            send(inputs, Input::Restart(Some(asked))).await?;
-            (RESTART_DEADLINE, answer)
+            let inputs = inputs.clone();
+            let asked = async move { tell(restart_for(caller, &inputs).await) };
+            *restart = Some(crate::spawn(asked));
+            Ok(())
         }
-    };
+    }
+}
+
+async fn restart_for(caller: UnixStream, inputs: &mpsc::Sender<Input>) -> io::Result<()> {
+    let (asked, answer, writes) = Asked::new();
+    send(inputs, Input::Restart(Some(asked))).await?;
+    let said = say(caller, &come(RESTART_DEADLINE, answer).await?).await;
+    // An agent that goes may go now.
+    drop(writes);
+    said
+}
+
+async fn come(limit: Duration, answer: oneshot::Receiver<String>) -> io::Result<String> {
     let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-    let answer = timeout(limit, answer).await?.map_err(gone)?;
-    let written = timeout(DEADLINE, async {
+    timeout(limit, answer).await?.map_err(gone)
+}
+
+async fn say(mut caller: UnixStream, answer: &str) -> io::Result<()> {
+    let said = timeout(DEADLINE, async {
         caller.write_all(answer.as_bytes()).await?;
         caller.shutdown().await
     });
-    let written = written.await?;
-    // An agent that goes may go now.
-    drop(writing);
-    written
+    said.await?
 }
 
 async fn send(inputs: &mpsc::Sender<Input>, input: Input) -> io::Result<()> {
@@ -206,6 +229,29 @@ mod tests {
             std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_restart_stands_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.sock");
+        let (inputs, mut queue) = mpsc::channel(4);
+        let serving = tokio::spawn(serve(bind(&path).unwrap(), inputs));
+        let mut first = UnixStream::connect(&path).await.unwrap();
+        first.write_all(b"restart\n").await.unwrap();
+        let Some(Input::Restart(Some(restart))) = queue.recv().await else {
+            panic!("no restart");
+        };
+        let answering = tokio::spawn(agent(queue));
+        assert!(asked(&path, b"text\n").await.starts_with("agent:"));
+        let second = asked(&path, b"restart\n").await;
+        assert_eq!(second, "no another restart is under way\n");
+        restart.answer("ok all\n".into()).await;
+        let mut reply = String::new();
+        first.read_to_string(&mut reply).await.unwrap();
+        assert_eq!(reply, "ok all\n");
+        serving.abort();
+        answering.abort();
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Lookout {
             // TCP waits for longer and longer, a dial that is under way as well.
             Carrier::Tls(_) => {
                 if matches!(*self.handle.status().borrow(), Status::Lost { .. }) {
-                    self.handle.slept();
+                    self.handle.slept(Duration::ZERO);
                 }
             }
         }

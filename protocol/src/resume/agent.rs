@@ -110,6 +110,9 @@ impl Agent {
             grace_s: self.stream.grace_s(),
         };
         self.add(transcript, now);
+        // If the attachment in use is alive after all, the client should hear that as soon as the
+        // challenge, whose answer would cost one more round trip.
+        self.stream.owe_at_once();
         Ok(())
     }
 

@@ -154,7 +154,7 @@ impl Stream {
         Ok(())
     }
 
-    fn owe_at_once(&mut self) {
+    pub(super) fn owe_at_once(&mut self) {
         if let Some(current) = &mut self.current {
             current.owed = Owed::Now;
         }

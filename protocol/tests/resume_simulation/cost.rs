@@ -166,6 +166,21 @@ fn an_attachment_that_stalled_is_the_fastest_way_back_once_the_network_is_there(
 }
 
 #[test]
+fn who_comes_back_hears_at_once_if_what_there_was_is_still_there() {
+    let mut pair = Pair::new();
+    pair.client.handle_slept(pair.now);
+    let attach = pair.dial();
+    assert!(pair.agent_says(FIRST).is_empty());
+    let nonce = pair.nonce();
+    assert_eq!(pair.agent.attach(&attach, nonce, pair.now), Ok(()));
+    let said = pair.agent_says(FIRST);
+    assert!(matches!(frames(&said)[..], [Frame::Ack { .. }]));
+    pair.client_hears(FIRST, &said);
+    let back = [Event::Recovered, Event::Close(Generation(1), None)];
+    assert_eq!(pair.client_events(), back);
+}
+
+#[test]
 fn who_has_slept_dials_at_once_and_asks_what_there_was() {
     let mut pair = Pair::new();
     pair.client.handle_slept(Duration::ZERO, pair.now);

@@ -172,7 +172,8 @@ fn more((before, after): (u64, u64)) -> u64 {
 const MANY: usize = 100;
 /// Of each session's buffers, there and back, and what that makes.
 const BUFFER_KIB: u64 = 16;
-const CAP_KIB: u64 = 2 * BUFFER_KIB * MANY as u64;
+/// One person has half of it at most.
+const CAP_KIB: u64 = 2 * 2 * BUFFER_KIB * MANY as u64;
 /// What moves in each, there and back.
 const EACH: usize = 512 << 10;
 /// What the link itself holds of all streams, at most: 4 MiB that came, and 4 MiB that are sent.

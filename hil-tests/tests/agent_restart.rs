@@ -358,7 +358,7 @@ fn a_program_that_would_start_but_does_not_take_over_does_not_end_the_agent() {
     refused.refused(1, "stop the agent and start it").unwrap();
     talk.says("undisturbed");
     std::fs::rename(&real, &program).unwrap();
-    restart(&scene, "1 sessions go on");
+    restart(&scene, "1 session kept");
     talk.says("moved");
     assert_eq!(scene.agent.pid(), before);
     scene.agent.stop().unwrap();
@@ -373,10 +373,10 @@ fn restarts_leave_nothing_behind_that_nobody_reaps() {
     let scene = scene_with(|agent| agent.configure(label));
     // Without sessions, the older process is gone before or after the new program looks.
     for _ in 0..3 {
-        restart(&scene, "0 sessions go on");
+        restart(&scene, "0 sessions kept");
     }
     let mut kept = talk(&scene);
-    restart(&scene, "1 sessions go on");
+    restart(&scene, "1 session kept");
     kept.says("here");
     let [keeper] = keepers(&scene.agent)[..] else {
         panic!("no keeper");

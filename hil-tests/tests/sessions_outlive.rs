@@ -301,7 +301,7 @@ fn who_is_removed_while_a_node_is_away_loses_what_it_keeps_when_it_is_back() {
     // In a process of its own.
     let restarted = scene.agent.run(&["restart"], b"").unwrap();
     assert!(
-        restarted.stdout.contains("1 sessions go on"),
+        restarted.stdout.contains("1 session kept"),
         "{restarted:?}"
     );
     scene.agent.signal(Signal::SIGSTOP).unwrap();

@@ -3,7 +3,7 @@
 //!
 //! `unsafe` is needed where a child process changes its identity between fork and exec, where a
 //! thread does for a moment, for a copy of this process and descriptors that come from others, for
-//! two ioctls, and to stand in for a function of the C library; each place says why it is sound.
+//! two ioctls and a socket option, and to stand in for a function of the C library; each place says why it is sound.
 #![allow(
     unsafe_code,
     reason = "fork hooks, ioctls and C functions have no safe form; each says why it is sound"
@@ -14,6 +14,7 @@ pub(crate) mod clock;
 mod copy;
 mod pty;
 mod signal;
+mod tcp;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -30,6 +31,7 @@ pub(crate) use copy::{
 };
 pub(crate) use pty::{open_pty, resize};
 pub(crate) use signal::signal_as;
+pub(crate) use tcp::{HEADER_WITH_TIMESTAMPS, beside_payload};
 
 /// Whether AES-GCM is fast here. Where it is not, ChaCha20 is several times faster.
 pub(crate) fn has_aes() -> bool {

@@ -289,10 +289,10 @@ impl Transport for Ssh {
     }
 
     fn traffic(&self) -> Traffic {
-        let counts = self.counter.get();
+        let [sent, received] = self.counter.on_the_wire();
         Traffic {
-            sent: counts.sent,
-            received: counts.received,
+            sent,
+            received,
             heard: self.table.heard_so_far(),
         }
     }

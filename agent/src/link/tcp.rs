@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -17,6 +18,7 @@ use super::fault::{self, telling};
 use super::http;
 use super::race::race;
 use super::transport::{Fault, FaultKind, Pending};
+use crate::sys::{HEADER_WITH_TIMESTAMPS, beside_payload};
 
 /// For all addresses together: a SYN is sent again after 1 and 3 s.
 const CONNECT_LIMIT: Duration = Duration::from_secs(6);
@@ -32,6 +34,12 @@ pub(super) struct Counts {
     first: [u8; 5],
     /// The peer, unless a proxy is in between.
     pub(super) peer: Option<IpAddr>,
+    /// Reads and writes.
+    parts: u64,
+    /// The socket for as long as it is open, and the length of its packets' IP headers.
+    socket: Option<(RawFd, u64)>,
+    /// What went over the wire beside the payload, each way.
+    beside: [u64; 2],
 }
 
 /// [`Counts`] that go on.
@@ -41,6 +49,17 @@ pub(super) struct Counter(Arc<Mutex<Counts>>);
 impl Counter {
     pub(super) fn get(&self) -> Counts {
         *self.lock()
+    }
+
+    /// Bytes on the wire, sent and received, with the headers of IP.
+    pub(super) fn on_the_wire(&self) -> [u64; 2] {
+        let mut counts = self.lock();
+        counts.look();
+        let [sent, received] = counts.beside;
+        [
+            counts.sent.saturating_add(sent),
+            counts.received.saturating_add(received),
+        ]
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -54,7 +73,22 @@ impl Counts {
         &self.first == b"HTTP/" || self.first.first() == Some(&b'<')
     }
 
+    /// Asks the kernel. One that does not know is taken to have sent each part by itself, and an
+    /// acknowledgement for each that came.
+    fn look(&mut self) {
+        if let Some((socket, ip)) = self.socket {
+            let estimated = self.parts.saturating_mul(ip + HEADER_WITH_TIMESTAMPS);
+            self.beside = beside_payload(socket, ip).unwrap_or([estimated; 2]);
+        }
+    }
+
+    fn went(&mut self, bytes: usize) {
+        self.parts = self.parts.saturating_add(1);
+        self.sent = self.sent.saturating_add(length(bytes));
+    }
+
     fn came(&mut self, bytes: &[u8]) {
+        self.parts = self.parts.saturating_add(1);
         let before = usize::try_from(self.received).unwrap_or(usize::MAX);
         let room = self.first.iter_mut().skip(before);
         room.zip(bytes).for_each(|(room, byte)| *room = *byte);
@@ -75,6 +109,15 @@ pub(super) struct Counted {
 impl Counted {
     pub(super) fn counter(&self) -> Counter {
         self.counter.clone()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = self.counter.lock();
+        counts.look();
+        // The number may soon be another file's.
+        counts.socket = None;
     }
 }
 
@@ -100,6 +143,11 @@ pub(super) async fn dial(
             http::ask(tcp, proxy, &route.address).await?
         }
     };
+    let ip = match tcp.peer_addr() {
+        Ok(SocketAddr::V6(_)) => 40,
+        _ => 20,
+    };
+    counter.lock().socket = Some((tcp.as_raw_fd(), ip));
     Ok(Counted { tcp, counter })
 }
 
@@ -147,8 +195,7 @@ impl AsyncWrite for Counted {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let sent = ready!(Pin::new(&mut self.tcp).poll_write(cx, bytes))?;
-        let mut counts = self.counter.lock();
-        counts.sent = counts.sent.saturating_add(length(sent));
+        self.counter.lock().went(sent);
         Poll::Ready(Ok(sent))
     }
 
@@ -188,6 +235,13 @@ mod tests {
         assert_eq!((counts.sent, counts.received), (5, 12));
         assert_eq!(counts.peer, Some([127, 0, 0, 1].into()));
         assert!(counts.is_web(), "{counts:?}");
+        // The handshake, and a segment or an acknowledgement for each of three parts.
+        let [sent, received] = counter.on_the_wire();
+        assert!((5 + 4 * 40..1000).contains(&sent), "{sent}");
+        assert!((12 + 3 * 40..1000).contains(&received), "{received}");
+        drop(here);
+        let [after, _] = counter.on_the_wire();
+        assert!(after >= sent, "{after} of {sent} are left once it is over");
         assert!(!Counts::default().is_web());
     }
 

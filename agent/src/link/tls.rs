@@ -136,11 +136,11 @@ impl Transport for Joining {
     }
 
     fn traffic(&self) -> Traffic {
-        let counts = self.counter.get();
+        let [sent, received] = self.counter.on_the_wire();
         Traffic {
-            sent: counts.sent,
-            received: counts.received,
-            heard: counts.received,
+            sent,
+            received,
+            heard: self.counter.get().received,
         }
     }
 }

@@ -70,8 +70,7 @@ pub(crate) trait Transport: Send + Sync {
 /// Counts of one connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Traffic {
-    /// Bytes sent, with the headers of IP: what a metered link is billed for. Over TCP the kernel
-    /// keeps to itself what headers and repetitions add.
+    /// Bytes sent, with the headers of IP: what a metered link is billed for.
     pub(crate) sent: u64,
     /// Bytes received.
     pub(crate) received: u64,

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Steps are small since those that hold cost nothing: the packets that they are made of keep the
-//! mapping anyway. One that fails costs [`cost::REBOUND`], and nobody can reach the device
+//! mapping anyway. One that fails costs [`Price::lost`], and nobody can reach the device
 //! meanwhile. So the gap between what held and what did not is halved only as long as that pays.
 //!
 //! A silence counts as held once the next one begins without a report. What was learnt is
@@ -19,17 +19,14 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cost;
+use crate::cost::{DAY, Price};
 
 /// No mapping is shorter: RFC 4787 §4.3 asks for two minutes, the worst seen keep 10 to 20 s.
 pub const LEAST: Duration = Duration::from_secs(10);
 /// The next silence is longer by one such part of the one that held.
 const STEP: u32 = 8;
-/// What a lost mapping costs, in heartbeats.
-const FAILED: u64 = cost::REBOUND.div_ceil(cost::HEARTBEAT);
 /// Closer than this is not worth knowing: the timers of both ends and of the NAT do not agree.
 const CLOSE: Duration = Duration::from_secs(3);
-const DAY: Duration = Duration::from_secs(24 * 3600);
 /// So many steady silences before the one that was lost is tried again: a NAT may have been replaced.
 /// That costs less than a hundredth of them.
 const RETRY_AFTER: u16 = 4096;
@@ -95,6 +92,9 @@ pub struct Known {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keepalive {
     profile: Profile,
+    price: Price,
+    /// The silence to begin with where nothing is known.
+    first: Duration,
     /// What the cluster allows.
     most: Duration,
     held: Duration,
@@ -109,9 +109,11 @@ pub struct Keepalive {
 impl Keepalive {
     /// Knows nothing yet.
     #[must_use]
-    pub const fn new(profile: Profile) -> Self {
+    pub const fn new(profile: Profile, price: Price) -> Self {
         Self {
             profile,
+            price,
+            first: profile.first(),
             most: Duration::MAX,
             held: Duration::ZERO,
             lost: Duration::ZERO,
@@ -127,8 +129,14 @@ impl Keepalive {
             most: self.most,
             held: Duration::from_secs(u64::from(known.held_s)),
             lost: Duration::from_secs(u64::from(known.lost_s)),
-            ..Self::new(profile)
+            ..Self::new(profile, self.price)
         };
+    }
+
+    /// Forgets what is known of this network, and begins with this silence.
+    pub fn begin(&mut self, first: Duration) {
+        self.enter(self.profile, Known::default());
+        self.first = first;
     }
 
     /// What to remember of this network.
@@ -149,10 +157,22 @@ impl Keepalive {
     /// How long to be silent next. Nothing was reported of the silence before, so it has held.
     #[must_use]
     pub fn interval(&self) -> Duration {
-        let most = self.profile.most().min(self.most);
+        let most = self.longest();
         let mut next = *self;
         next.probed_early();
         next.wish().clamp(LEAST.min(most), most)
+    }
+
+    /// The longest silence that may come of learning.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.profile.most().min(self.most)
+    }
+
+    /// Bytes that a day of silence costs by what is known.
+    #[must_use]
+    pub fn a_day(&self) -> u64 {
+        self.price.a_day(self.interval())
     }
 
     /// How long to be silent next while somebody uses the device.
@@ -165,7 +185,7 @@ impl Keepalive {
         let (held, lost) = (self.held, self.lost);
         if lost.is_zero() {
             return match held {
-                Duration::ZERO => self.profile.first(),
+                Duration::ZERO => self.first,
                 held => held.saturating_add(held / STEP),
             };
         }
@@ -184,14 +204,15 @@ impl Keepalive {
 
     /// Whether there is nothing left to find out that is worth a failure, which is as likely as not:
     /// what is saved would have to pay for it in a third of a day.
-    fn is_steady(&self) -> bool {
+    #[must_use]
+    pub fn is_steady(&self) -> bool {
         if self.lost.is_zero() || self.held.is_zero() {
             return false;
         }
         let gap = self.lost.saturating_sub(self.held);
         let a_day = |silence: Duration| DAY.as_secs() / silence.as_secs().max(1);
         let saved = a_day(self.held).saturating_sub(a_day(self.held.saturating_add(gap / 2)));
-        gap <= CLOSE || saved <= FAILED * 3
+        gap <= CLOSE || saved <= self.price.lost.div_ceil(self.price.heartbeat) * 3
     }
 
     /// A probe is sent after this much silence. Whatever the one before tested has held.
@@ -250,6 +271,7 @@ impl Keepalive {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cost;
 
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -272,7 +294,7 @@ mod tests {
     #[test]
     fn it_settles_just_below_what_the_nat_allows() {
         for mapping in 12..=1200 {
-            let mut keepalive = Keepalive::new(Profile::Metered);
+            let mut keepalive = Keepalive::new(Profile::Metered, cost::QUIC);
             let lost = run(&mut keepalive, s(mapping), 60);
             assert!(lost <= 4, "{mapping} s: lost {lost} times");
             assert_eq!(run(&mut keepalive, s(mapping), 1000), 0, "{mapping} s");
@@ -289,7 +311,7 @@ mod tests {
     #[test]
     fn no_profile_exceeds_its_longest_silence_nor_the_clusters() {
         for profile in [Profile::Metered, Profile::Normal, Profile::Lan] {
-            let mut keepalive = Keepalive::new(profile);
+            let mut keepalive = Keepalive::new(profile, cost::QUIC);
             run(&mut keepalive, Duration::MAX, 100);
             assert_eq!(keepalive.interval(), profile.most());
             keepalive.allow(s(12));
@@ -299,7 +321,7 @@ mod tests {
 
     #[test]
     fn one_restart_of_a_nat_teaches_nothing() {
-        let mut keepalive = Keepalive::new(Profile::Metered);
+        let mut keepalive = Keepalive::new(Profile::Metered, cost::QUIC);
         run(&mut keepalive, s(300), 60);
         let before = keepalive.interval();
         keepalive.probed(before);
@@ -310,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_nat_that_forgets_sooner_is_followed() {
-        let mut keepalive = Keepalive::new(Profile::Metered);
+        let mut keepalive = Keepalive::new(Profile::Metered, cost::QUIC);
         run(&mut keepalive, s(300), 60);
         assert!(run(&mut keepalive, s(40), 60) <= 10);
         assert!(keepalive.interval() <= s(40));
@@ -319,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_nat_that_keeps_longer_is_found_out_in_time() {
-        let mut keepalive = Keepalive::new(Profile::Metered);
+        let mut keepalive = Keepalive::new(Profile::Metered, cost::QUIC);
         run(&mut keepalive, s(60), 60);
         assert!(keepalive.interval() <= s(60));
         run(&mut keepalive, s(600), usize::from(RETRY_AFTER) + 60);
@@ -329,7 +351,7 @@ mod tests {
     #[test]
     fn looking_whether_a_nat_keeps_longer_costs_one_mapping() {
         for mapping in [25, 60, 120, 300] {
-            let mut keepalive = Keepalive::new(Profile::Metered);
+            let mut keepalive = Keepalive::new(Profile::Metered, cost::QUIC);
             run(&mut keepalive, s(mapping), 100);
             let before = keepalive.interval();
             let rounds = usize::from(RETRY_AFTER) * 3;
@@ -340,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_silence_kept_short_teaches_nothing_and_forgets_nothing() {
-        let mut keepalive = Keepalive::new(Profile::Normal);
+        let mut keepalive = Keepalive::new(Profile::Normal, cost::QUIC);
         keepalive.probed(s(25));
         keepalive.probed_early();
         assert_eq!(keepalive.known().held_s, 25, "it had held");
@@ -355,7 +377,7 @@ mod tests {
 
     #[test]
     fn what_was_learnt_is_remembered() {
-        let mut keepalive = Keepalive::new(Profile::Metered);
+        let mut keepalive = Keepalive::new(Profile::Metered, cost::QUIC);
         run(&mut keepalive, s(120), 60);
         let (known, interval) = (keepalive.known(), keepalive.interval());
         keepalive.enter(Profile::Normal, Known::default());
@@ -367,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_report_without_a_test_changes_nothing() {
-        let mut keepalive = Keepalive::new(Profile::Normal);
+        let mut keepalive = Keepalive::new(Profile::Normal, cost::QUIC);
         let before = keepalive;
         keepalive.lost();
         assert_eq!(keepalive, before);

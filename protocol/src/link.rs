@@ -25,7 +25,8 @@
 //!   gone, only the answer tells which of the two would be dialled: a greeting is not given up for
 //!   an old link that is heard again, and when the way round a dark link came to nothing then,
 //!   another link is made.
-//! * **Better:** while a link runs over SSH, QUIC is looked for ([`crate::transport`]). It must
+//! * **Better:** while a link runs over SSH, QUIC is looked for ([`crate::transport`]); where bytes
+//!   cost money and the device is idle, SSH is tried where it would cost less (`better`). It must
 //!   hold for [`PROVE`] before the cluster is asked to welcome it.
 //! * **Back-off:** without a link, every failure waits longer ([`crate::backoff`]); only a link
 //!   that was up for [`LIVED`] starts the count over, so that a cluster that accepts and dies is
@@ -37,17 +38,20 @@
 //! It never gives up for good: a refusal only makes the wait longer, since the operator may lift
 //! it while nobody can reach the device.
 
+mod better;
 mod event;
 mod held;
 
 use core::time::Duration;
 
 use crate::backoff::Backoff;
+use crate::cost;
 use crate::error::CloseCode;
 use crate::keepalive::{Keepalive, Known, Profile};
 use crate::message::control::{Refusal, ToAgent};
-use crate::transport::{Choice, Kind, Plan, Policy};
+use crate::transport::{Choice, Kind, Policy};
 
+use better::Quiet;
 pub use event::{Action, Event, Loss, Which};
 use held::Held;
 
@@ -134,6 +138,7 @@ pub struct Link {
     why: Why,
     choice: Choice,
     keepalives: [Keepalive; 2],
+    quiet: Quiet,
     /// Somebody uses the device.
     attended: bool,
     backoff: Backoff,
@@ -155,12 +160,16 @@ impl Link {
     /// A link that wants to connect at once.
     #[must_use]
     pub fn new(config: Config, now: Duration) -> Self {
+        let profile = config.profile;
+        let mut choice = Choice::new(config.policy);
+        choice.enter(None, profile == Profile::Metered);
         Self {
             held: None,
             next: Next::Waiting { until: now },
             why: Why::NoLink,
-            choice: Choice::new(config.policy),
-            keepalives: [Keepalive::new(config.profile); 2],
+            choice,
+            keepalives: [cost::QUIC, cost::SSH].map(|price| Keepalive::new(profile, price)),
+            quiet: Quiet::default(),
             attended: false,
             backoff: Backoff::new(config.seed),
             not_before: Duration::ZERO,
@@ -238,9 +247,10 @@ impl Link {
             keepalive.allow(allowed.clamp(*KEEPALIVE.start(), *KEEPALIVE.end()));
             keepalive.forget_test();
         }
+        self.settle(kind);
         self.held = Some(Held::new(kind, now));
         self.not_before = Duration::ZERO;
-        self.choice.up(kind);
+        self.choice.prefer(kind);
         self.ask(Action::Promote);
         self.tell(Event::Up(kind));
         self.look_for_better(now);
@@ -291,6 +301,7 @@ impl Link {
         for (keepalive, known) in self.keepalives.iter_mut().zip(memory.known) {
             keepalive.enter(profile, known);
         }
+        self.quiet = Quiet::elsewhere();
         self.backoff.reset();
         self.cancel_next(CloseCode::Done);
         self.why = match self.held.map(|held| held.kind) {
@@ -334,10 +345,11 @@ impl Link {
     }
 
     fn connect(&mut self, now: Duration) {
-        let (plan, limit) = match self.why {
-            Why::Better => (Plan::only(Kind::Quic), BETTER_TIMEOUT),
-            Why::NoLink | Why::Detour(_) => (self.choice.plan(), CONNECT_TIMEOUT),
+        let tried = match self.why {
+            Why::Better => self.better(now),
+            Why::NoLink | Why::Detour(_) => Some((self.choice.plan(), CONNECT_TIMEOUT)),
         };
+        let Some((plan, limit)) = tried else { return };
         let deadline = now.saturating_add(limit);
         self.next = Next::Connecting { deadline };
         self.ask(Action::Connect(plan));
@@ -347,13 +359,17 @@ impl Link {
     fn failed(&mut self, loss: Loss, at_least: Duration, now: Duration) {
         let answered = matches!(loss, Loss::Refused(_));
         // What only lets handshakes through cuts off each better link that is tried, mostly before
-        // its Hello has arrived, and a new link each time would cost sessions.
-        if self.is_greeting() && !answered && self.why != Why::Better {
+        // its Hello has arrived, and a new link each time would cost the sessions of one over SSH.
+        let over_ssh = self.held.is_some_and(|held| held.kind == Kind::Ssh);
+        if self.is_greeting() && !answered && !(over_ssh && self.why == Why::Better) {
             self.doubt();
         }
         self.keep_away(now.saturating_add(at_least));
         match self.why {
             Why::NoLink => {
+                if !answered {
+                    self.was_outage();
+                }
                 let wait = self.backoff.next_delay(at_least);
                 let retry_in = self.wait(wait, now);
                 self.tell(Event::Down { loss, retry_in });
@@ -362,10 +378,7 @@ impl Link {
                 self.detour(tried.saturating_add(1), now);
             }
             Why::Detour(_) => self.look_for_better(now),
-            Why::Better => {
-                self.choice.probe_failed();
-                self.look_for_better(now);
-            }
+            Why::Better => self.no_better(now),
         }
     }
 
@@ -378,18 +391,6 @@ impl Link {
         let wait = wait / 2 + self.backoff.below(wait / 2);
         self.why = Why::Detour(tried);
         self.wait(wait, now);
-    }
-
-    fn look_for_better(&mut self, now: Duration) {
-        self.next = Next::None;
-        let wait = self
-            .held
-            .as_ref()
-            .and_then(|held| self.choice.probe_after(held.kind));
-        if let Some(wait) = wait {
-            self.why = Why::Better;
-            self.wait(wait, now);
-        }
     }
 
     fn cancel_next(&mut self, code: CloseCode) {

@@ -4,7 +4,8 @@
 //!   and the first that is authenticated is taken.
 //! * QUIC links that went dark [`DARK_TWICE`] times without having [`LIVED`], and were not heard
 //!   again, put SSH first: some networks let a handshake through and nothing after it.
-//! * While a link runs over SSH, QUIC is tried again at growing intervals, and taken once it holds.
+//! * While a link runs over SSH, QUIC is tried again at growing intervals, and taken once it holds;
+//!   unless silence costs less over SSH ([`crate::link`]).
 //! * What worked is remembered for each network by the caller ([`Choice::remember`]).
 
 use core::time::Duration;
@@ -119,8 +120,14 @@ impl Choice {
         }
     }
 
-    /// A link is up.
-    pub fn up(&mut self, kind: Kind) {
+    /// Whether bytes may decide what a link is made of.
+    #[must_use]
+    pub fn goes_by_bytes(&self) -> bool {
+        self.metered && self.policy == Policy::Auto
+    }
+
+    /// This one comes first from now on.
+    pub const fn prefer(&mut self, kind: Kind) {
         self.preferred = kind;
     }
 
@@ -235,7 +242,7 @@ mod tests {
     #[test]
     fn quic_is_looked_for_less_and_less_often_but_never_given_up() {
         let mut choice = Choice::new(Policy::Auto);
-        choice.up(Kind::Ssh);
+        choice.prefer(Kind::Ssh);
         let mut last = Duration::ZERO;
         for _ in 0..40 {
             let wait = choice.probe_after(Kind::Ssh).unwrap();
@@ -252,7 +259,7 @@ mod tests {
     #[test]
     fn a_link_over_quic_looks_for_nothing() {
         let mut choice = Choice::new(Policy::Auto);
-        choice.up(Kind::Quic);
+        choice.prefer(Kind::Quic);
         assert_eq!(choice.probe_after(Kind::Quic), None);
         assert_eq!(choice.remember(), Kind::Quic);
     }

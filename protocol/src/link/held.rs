@@ -197,6 +197,7 @@ impl Link {
                 }
                 self.beat(PROBE_TIMEOUT, now);
                 self.tell_keepalive();
+                self.look_again(now);
             }
             Sign::Asked { deadline, .. } if now >= deadline => self.darken(held, now),
             Sign::Asked { deadline, .. } => {
@@ -264,15 +265,11 @@ impl Link {
 
     fn darken(&mut self, held: Held, now: Duration) {
         self.choice.dark(held.kind, held.lasting(now));
-        if let Some(keepalive) = self.keepalives.get_mut(index(held.kind)) {
-            match held.kind {
-                // A connection over TCP ends with its mapping.
-                Kind::Ssh => keepalive.lost(),
-                Kind::Quic => keepalive.forget_test(),
-            }
-        }
         if held.kind == Kind::Ssh {
             return self.lose(Loss::Silent, CloseCode::TimedOut, now);
+        }
+        if let Some(keepalive) = self.keepalives.get_mut(index(held.kind)) {
+            keepalive.forget_test();
         }
         self.set_sign(Sign::Dark {
             ask_at: now.saturating_add(DARK_PROBE),
@@ -323,6 +320,11 @@ impl Link {
             self.choice.ended(held.kind, held.carried());
             if held.lasting(now) >= LIVED {
                 self.backoff.reset();
+            }
+            let asked = matches!(held.sign, Sign::Asked { .. });
+            // Nothing answers, or somebody who knows nothing of the connection.
+            if held.kind == Kind::Ssh && asked && matches!(loss, Loss::Silent | Loss::Closed) {
+                self.unsettle(loss, now);
             }
         }
         let retry_in = if self.is_trying() {

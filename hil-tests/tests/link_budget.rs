@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,
     clippy::print_stderr,
@@ -11,13 +12,17 @@
 use std::time::Duration;
 
 use hil_tests::net::emulator::{Count, Emulator};
+use hil_tests::net::middlebox::Middlebox;
 use hil_tests::process::poll;
 use hil_tests::scene::{REACH_LIMIT, Scene};
 use protocol::cost;
+use serde_json::Value;
 
 /// So long after the last packet, nothing follows from it any more. Less than between two
 /// heartbeats.
 const QUIET: Duration = Duration::from_secs(6);
+/// Heartbeats every 15 s, and nothing to learn.
+const OFTEN: &str = "keepalive = \"lan\"\n";
 /// A busy machine repeats a packet now and then.
 const TRIES: usize = 5;
 
@@ -56,17 +61,33 @@ fn cheapest(what: &str, most: u64, mut happen: impl FnMut() -> Count) {
     panic!("{what} costs more than {most} bytes: {seen:?}");
 }
 
+fn trace(scene: &Scene) {
+    if let Some(file) = std::env::var_os("TETHER_TRACE") {
+        scene.links.trace(Some(file.as_ref())).unwrap();
+    }
+}
+
+/// Bytes on the wire by the agent's own count.
+fn counted(scene: &Scene) -> u64 {
+    let status = scene.agent.wait_for_status(r#""transport":"ssh""#).unwrap();
+    let status: Value = serde_json::from_str(&status).unwrap();
+    status["bytes_spent"].as_u64().unwrap()
+}
+
+/// The agent learns of its packets from the kernel, options of a SYN excepted.
+fn agrees(what: &str, counted: u64, seen: Count) {
+    println!("{what}: the agent counts {counted} of {seen:?}");
+    assert!(counted.abs_diff(seen.bytes) * 20 <= seen.bytes, "{what}");
+}
+
 #[test]
 fn a_link_its_heartbeats_and_a_lost_mapping_cost_what_is_said() {
     let Ok(links) = Emulator::new(7) else {
         eprintln!("skipped: this machine does not let us emulate links");
         return;
     };
-    // Heartbeats every 15 s, and nothing to learn.
-    let mut scene = Scene::behind(links, "keepalive = \"lan\"\n").unwrap();
-    if let Some(file) = std::env::var_os("TETHER_TRACE") {
-        scene.links.trace(Some(file.as_ref())).unwrap();
-    }
+    let mut scene = Scene::behind(links, OFTEN).unwrap();
+    trace(&scene);
     scene.start().unwrap();
     burst(&scene);
     cheapest("a link", cost::LINK, || {
@@ -81,4 +102,46 @@ fn a_link_its_heartbeats_and_a_lost_mapping_cost_what_is_said() {
         burst(&scene)
     });
     assert!(!scene.agent.log().contains("link down"));
+}
+
+#[test]
+fn a_link_over_ssh_and_its_heartbeats_cost_what_is_said_and_what_the_agent_counts() {
+    let Ok(links) = Emulator::new(7) else {
+        eprintln!("skipped: this machine does not let us emulate links");
+        return;
+    };
+    let in_tls = format!("{OFTEN}transport = \"ssh\"\n");
+    let mut scene = Scene::behind(links, &in_tls).unwrap();
+    let addr = format!("{}:0", scene.links.host_addr());
+    let middlebox = Middlebox::without_tls(&addr, scene.cluster.port()).unwrap();
+    let bare = format!("{in_tls}cluster = \"{}\"\n", middlebox.addr());
+    trace(&scene);
+    for (around, config) in [("in TLS", &in_tls), ("bare", &bare)] {
+        scene.agent.configure(config).unwrap();
+        scene.wlan().reset_counters();
+        scene.start().unwrap();
+        let link = burst(&scene);
+        if around == "in TLS" {
+            agrees("a link", counted(&scene), link);
+        }
+        cheapest(&format!("a link, {around}"), cost::SSH_LINK, || {
+            scene.agent.stop().unwrap();
+            burst(&scene);
+            scene.start().unwrap();
+            burst(&scene)
+        });
+        cheapest(
+            &format!("a heartbeat, {around}"),
+            cost::SSH_HEARTBEAT,
+            || {
+                let before = counted(&scene);
+                let seen = burst(&scene);
+                agrees("a heartbeat", counted(&scene) - before, seen);
+                seen
+            },
+        );
+        scene.agent.stop().unwrap();
+        burst(&scene);
+    }
+    assert!(middlebox.passed() > 0, "without TLS at last");
 }

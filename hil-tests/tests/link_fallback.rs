@@ -12,7 +12,7 @@ use std::net::{SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use hil_tests::net::dns::{Dns, Health};
-use hil_tests::net::emulator::{Direction, Emulator, Link, Protocol, Rule, Shape};
+use hil_tests::net::emulator::{Direction, Emulator, Link, Protocol, Rule, Shape, Timeouts};
 use hil_tests::net::portal::Portal;
 use hil_tests::net::proxy::{Manners, Proxy};
 use hil_tests::process::poll;
@@ -229,4 +229,37 @@ fn what_works_is_remembered_for_each_network() {
     let first = back.lines().find(|line| line.contains("connecting to "));
     assert!(first.unwrap().contains("over TCP"), "{log}");
     scene.reach().unwrap();
+}
+
+#[test]
+fn an_idle_device_that_pays_for_bytes_leaves_a_nat_that_forgets_udp_soon() {
+    let Some(links) = links() else { return };
+    // A silence of 25 s passes and one of 28 s does not: nothing is left to learn then.
+    let udp = Duration::from_secs(27);
+    links.set_nat_timeouts(Timeouts {
+        udp,
+        ..Timeouts::default()
+    });
+    let mut scene = Scene::behind(links, "keepalive = \"metered\"\n").unwrap();
+    scene.start().unwrap();
+    scene.agent.wait_for_status(QUIC).unwrap();
+    let start = Instant::now();
+    logged(&scene, "link up over SSH", 1);
+    println!("over SSH after {:?} without sessions", start.elapsed());
+    let ended = |log: &str| log.contains("link ended that the node had left");
+    let left = poll(REACH_LIMIT, || ended(&scene.cluster.log()).then_some(()));
+    assert!(left.is_some(), "{}", scene.cluster.log());
+    scene.reach().unwrap();
+
+    // Nothing is sent for longer than UDP would bear.
+    let silence = Duration::from_secs(40);
+    let before = scene.wlan().counters().bytes();
+    scene.wait(silence);
+    let (spent, log) = (scene.wlan().counters().bytes() - before, scene.agent.log());
+    assert!(spent < 1000, "{spent} bytes in {silence:?}: {log}");
+    scene.reach().unwrap();
+    assert!(listed(&scene).contains("ssh"), "{}", listed(&scene));
+    let log = scene.agent.log();
+    assert!(!log.contains("link down"), "{log}");
+    assert_eq!(log.matches("link up").count(), 2, "{log}");
 }

@@ -150,7 +150,7 @@ fn whatever_the_paths_did_before_good_ones_bring_the_link_back() {
     for seed in 0..4000 {
         let mut weather = weather(seed);
         let mut world = World::new(seed);
-        world.mapping = s(20 + weather() % 600);
+        world.nat.udp = s(20 + weather() % 600);
         for _ in 0..(weather() % 20) {
             storm(&mut world, &mut weather);
         }
@@ -195,7 +195,7 @@ fn storm(world: &mut World, weather: &mut impl FnMut() -> u64) {
 }
 
 /// A generator for the weather, apart from the one under test (xorshift64*).
-fn weather(seed: u64) -> impl FnMut() -> u64 {
+pub(crate) fn weather(seed: u64) -> impl FnMut() -> u64 {
     let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     move || {
         x ^= x >> 12;

@@ -11,6 +11,8 @@
 
 mod cluster;
 mod cuts;
+mod nat;
+mod quiet;
 mod silence;
 mod transports;
 mod world;

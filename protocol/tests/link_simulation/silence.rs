@@ -23,7 +23,7 @@ const fn budget(profile: Profile, mapping: u64) -> u64 {
 
 fn behind(profile: Profile, mapping: u64) -> World {
     let mut world = World::with(7, Policy::Auto, profile);
-    world.mapping = s(mapping);
+    world.nat.udp = s(mapping);
     world
 }
 

@@ -10,6 +10,7 @@ use protocol::message::control::{Refusal, ToAgent, Welcome};
 use protocol::transport::{Kind, Plan, Policy};
 
 use crate::cluster::{Cluster, Word};
+use crate::nat::{Nat, Strays};
 
 /// The longest silence that the cluster allows, seconds.
 pub(crate) const ALLOWED_S: u16 = 1200;
@@ -22,7 +23,19 @@ pub(crate) enum Path {
     Dark,
     /// Connections are refused at once.
     Refusing,
+    /// Connections are made, and then packets vanish.
+    Swallowing,
 }
+
+/// What an attempt costs that gets no answer.
+const fn in_vain(kind: Kind) -> u64 {
+    match kind {
+        Kind::Quic => 5000,
+        Kind::Ssh => 3 * 60,
+    }
+}
+/// What TCP repeats of a heartbeat that is never acknowledged.
+const REPEATED: u64 = 6 * 110;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Arrival {
@@ -47,15 +60,12 @@ pub(crate) struct World {
     pub(crate) udp: Path,
     pub(crate) tcp: Path,
     pub(crate) refusal: Option<(Refusal, u32)>,
-    /// How long the NAT keeps a mapping of UDP.
-    pub(crate) mapping: Duration,
-    /// Whether it has the link's mapping, however short it was silent.
-    mapped: bool,
+    pub(crate) nat: Nat,
     pub(crate) connects: Vec<(Duration, Plan)>,
     pub(crate) heartbeats: usize,
     /// Mappings that were lost in silence.
     pub(crate) lost: usize,
-    /// What QUIC has cost on the wire.
+    /// What all that has cost on the wire.
     pub(crate) bytes: u64,
     pub(crate) rebinds: usize,
     /// Whether a connection cannot be taken along to another network.
@@ -71,7 +81,6 @@ pub(crate) struct World {
     next: Option<Connection>,
     ids: u32,
     cluster: Cluster,
-    sent: Duration,
     words: Vec<(Duration, Connection, Word)>,
     arrivals: Vec<(Duration, u32, Arrival)>,
     /// Connections whose word that they move has been lost: it is repeated with the next probe.
@@ -95,8 +104,7 @@ impl World {
             udp: Path::Up,
             tcp: Path::Up,
             refusal: None,
-            mapping: Duration::MAX,
-            mapped: true,
+            nat: Nat::default(),
             connects: Vec::new(),
             heartbeats: 0,
             lost: 0,
@@ -112,7 +120,6 @@ impl World {
             next: None,
             ids: 0,
             cluster: Cluster::default(),
-            sent: Duration::ZERO,
             words: Vec::new(),
             arrivals: Vec::new(),
             unsaid: Vec::new(),
@@ -142,15 +149,19 @@ impl World {
 
     /// The device is in another network; gives when.
     pub(crate) fn change_network(&mut self, memory: Memory) -> Duration {
-        self.link
-            .handle_network_changed(Profile::Normal, memory, self.now);
+        self.enter(Profile::Normal, memory)
+    }
+
+    /// As [`Self::change_network`], and what silence costs there is another matter.
+    pub(crate) fn enter(&mut self, profile: Profile, memory: Memory) -> Duration {
+        self.link.handle_network_changed(profile, memory, self.now);
         self.act();
         self.now
     }
 
     /// The NAT is another one, and knows no mapping.
     pub(crate) fn change_nat(&mut self) {
-        self.mapped = false;
+        self.nat.forget();
     }
 
     /// The cluster asks the agent to come back later; gives when.
@@ -217,14 +228,19 @@ impl World {
             return;
         };
         let kind = connection.unwrap().kind;
-        let deaf = self.path(kind) != Path::Up || self.stranded == Some(id);
+        let connects = arrival == Arrival::Connected && self.path(kind) == Path::Swallowing;
+        let deaf = self.path(kind) != Path::Up && !connects || self.stranded == Some(id);
         if arrival != Arrival::Failed && deaf {
             return;
         }
         let now = self.now;
         match arrival {
             Arrival::Connected => {
-                self.bytes += cost::LINK;
+                self.bytes += match kind {
+                    Kind::Quic => cost::LINK,
+                    Kind::Ssh => cost::SSH_LINK,
+                };
+                self.nat.open(id, now);
                 self.link.handle_connected(kind, now);
             }
             Arrival::Failed => {
@@ -288,7 +304,10 @@ impl World {
             }
             Action::SendHeartbeat { .. } => {
                 self.heartbeats += 1;
-                self.bytes += cost::HEARTBEAT;
+                self.bytes += match self.kind() {
+                    Some(Kind::Ssh) => cost::SSH_HEARTBEAT,
+                    _ => cost::HEARTBEAT,
+                };
                 let held = self.held.expect("nothing to ask");
                 if self.send(held, Word::Heartbeat) && self.unsaid.contains(&held.id) {
                     self.unsaid.retain(|id| *id != held.id);
@@ -333,9 +352,16 @@ impl World {
             Path::Refusing => ROUND_TRIP.min(plan.stagger),
             _ => plan.stagger,
         };
+        let silent = |(kind, path)| if path == Path::Dark { in_vain(kind) } else { 0 };
+        self.bytes += silent((first, path));
+        if path != Path::Up {
+            self.bytes += second.map_or(0, silent);
+        }
         let (kind, after, arrival) = match (path, second) {
-            (Path::Up, _) => (first, ROUND_TRIP, Arrival::Connected),
-            (_, Some((kind, Path::Up))) => (kind, begin + ROUND_TRIP, Arrival::Connected),
+            (Path::Up | Path::Swallowing, _) => (first, ROUND_TRIP, Arrival::Connected),
+            (_, Some((kind, Path::Up | Path::Swallowing))) => {
+                (kind, begin + ROUND_TRIP, Arrival::Connected)
+            }
             (Path::Refusing, None) => (first, ROUND_TRIP, Arrival::Failed),
             (Path::Refusing, Some((kind, Path::Refusing))) => {
                 (kind, begin + ROUND_TRIP, Arrival::Failed)
@@ -353,15 +379,22 @@ impl World {
         if self.path(connection.kind) != Path::Up || self.stranded == Some(connection.id) {
             return false;
         }
+        let known = self.cluster.knows(connection.id);
+        let mapped = self.nat.passes(connection.id, connection.kind, self.now);
+        if !mapped && connection.kind == Kind::Ssh {
+            match self.nat.strays {
+                Strays::Reset => self.answer(connection.id, Arrival::Reset),
+                Strays::Drop => self.bytes += REPEATED,
+            }
+            self.lost += 1;
+            return false;
+        }
         let lag = match self.held {
             Some(held) if held.id == connection.id => self.held_lags,
             _ => Duration::ZERO,
         };
         let at = self.now + ROUND_TRIP / 2 + lag;
         self.words.push((at, connection, word));
-        let silence = self.now - std::mem::replace(&mut self.sent, self.now);
-        let known = connection.kind == Kind::Quic && self.cluster.knows(connection.id);
-        let mapped = std::mem::replace(&mut self.mapped, true) && silence <= self.mapping;
         if word == Word::Heartbeat && known && !mapped {
             self.lost += 1;
             self.bytes += cost::REBOUND;

@@ -22,8 +22,9 @@ use crate::cost::{self, DAY};
 use crate::keepalive::Keepalive;
 use crate::transport::{FIRST_PROBE, Kind, Plan};
 
-/// What a try costs that comes to nothing: that link, and another one over QUIC.
-const TRY: u64 = cost::SSH_LINK + cost::LINK;
+/// What a try costs that comes to nothing: that link, a heartbeat and its repetitions, and another
+/// link over QUIC.
+const TRY: u64 = cost::SSH_LINK + 4 * cost::SSH_HEARTBEAT + cost::LINK;
 /// A try may cost such a part of what QUIC does meanwhile.
 const PART: u32 = 20;
 

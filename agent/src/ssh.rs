@@ -33,7 +33,7 @@ use link_ssh::{Cutter, Wire};
 use protocol::identity::Fingerprint;
 use protocol::message::dial::Permits;
 use russh::keys::ssh_key::public::KeyData;
-use russh::keys::{Certificate, PrivateKey};
+use russh::keys::{Algorithm, Certificate, PrivateKey};
 use russh::{Disconnect, MethodKind, MethodSet, cipher, kex, server as ssh_server};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -159,6 +159,7 @@ async fn never_or(limit: Option<Duration>) {
 fn config(host: &Host) -> ssh_server::Config {
     let preferred = russh::Preferred {
         kex: Cow::Borrowed(KEX),
+        key: Cow::Borrowed(&[Algorithm::Ed25519]),
         cipher: Cow::Borrowed(if crate::sys::has_aes() {
             FAST_AES
         } else {

@@ -4,6 +4,7 @@ mod claim;
 
 use std::ffi::OsString;
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::process::Command;
 
@@ -30,12 +31,17 @@ const RUSTFLAGS: &[&str] = &[
     // they do not fit the instruction cache. Bulk data goes through ring, which has its own.
     "--cfg=sha2_backend_soft=\"compact\"",
     "--cfg=aes_backend_soft=\"compact\"",
-    // Nobody asks for it: it makes cargo build again what it built before `lean-rustc` was there.
-    "--cfg=lean_rustc",
     "-Clink-self-contained=no",
     "-Clink-arg=-Wl,--gc-sections",
     // zig brings the libraries of the target; that rustc has none is not worth a warning.
     "-Alinker-messages",
+];
+
+/// What stands before the compiler, and what that goes by.
+const LEAN: &[&str] = &[
+    include_str!("../lean-rustc"),
+    include_str!("../lean/russh.sed"),
+    include_str!("../lean/ssh-key.sed"),
 ];
 
 /// Builds, checks, strips and measures the agent of one target.
@@ -66,6 +72,7 @@ pub fn build(toolchain: &Toolchain, target: &Target) -> Result<Report> {
 
 fn compile(toolchain: &Toolchain, target: &Target, cache: &Path) -> Result<()> {
     let flags = RUSTFLAGS.iter().copied().map(str::to_owned);
+    let flags = flags.chain([lean_version()]);
     let flags: Vec<_> = flags.chain(target.rustflags.iter().cloned()).collect();
     let mut command = toolchain.zigbuild()?;
     command
@@ -93,6 +100,14 @@ fn compile(toolchain: &Toolchain, target: &Target, cache: &Path) -> Result<()> {
     check(&mut command)
 }
 
+/// A setting that nobody asks for: when it changes, cargo builds again what it has built with another
+/// `lean-rustc`.
+fn lean_version() -> String {
+    let mut hasher = DefaultHasher::new();
+    LEAN.hash(&mut hasher);
+    format!("--cfg=lean_rustc=\"{:016x}\"", hasher.finish())
+}
+
 fn executable(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     Ok(fs::set_permissions(
@@ -112,6 +127,8 @@ fn compressed(path: &Path) -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]
@@ -133,5 +150,45 @@ mod tests {
             "",
         ];
         assert_eq!(told, expected);
+    }
+
+    /// ssh-key as cargo unpacks it, with its `signature.rs`.
+    fn unpacked(dir: &Path, signature: &str) -> PathBuf {
+        let source = dir.join("ssh-key-0.7.0/src");
+        fs::create_dir_all(&source).unwrap();
+        fs::write(source.join("lib.rs"), "mod all;").unwrap();
+        fs::write(source.join("signature.rs"), signature).unwrap();
+        source.join("lib.rs")
+    }
+
+    #[test]
+    fn the_compiler_is_given_a_copy_without_what_is_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "one\n        Self::Ecdsa(pk) => pk.verify(),\ntwo\n";
+        let crate_root = unpacked(dir.path(), text);
+        let lean = || {
+            let mut command = Command::new(root().unwrap().join("cross/lean-rustc"));
+            command
+                .args(["printf", "%s\n", "--crate-name", "ssh_key"])
+                .arg(&crate_root)
+                .arg("--out-dir")
+                .arg(dir.path());
+            command.output().unwrap()
+        };
+        let told = lean();
+        assert!(told.status.success(), "{told:?}");
+        let told = String::from_utf8(told.stdout).unwrap();
+        let copy = Path::new(told.lines().nth(2).unwrap());
+        assert_ne!(copy, crate_root);
+        assert_eq!(fs::read_to_string(copy).unwrap(), "mod all;");
+        let copied = fs::read_to_string(copy.with_file_name("signature.rs")).unwrap();
+        assert_eq!(copied, "one\ntwo\n");
+
+        let changed = "its authors have written it anew";
+        unpacked(dir.path(), changed);
+        let told = lean();
+        assert!(!told.status.success());
+        let said = String::from_utf8(told.stderr).unwrap();
+        assert!(said.contains("signature.rs has nothing of it"), "{said}");
     }
 }

@@ -42,6 +42,7 @@ const LEAN: &[&str] = &[
     include_str!("../lean-rustc"),
     include_str!("../lean/russh.sed"),
     include_str!("../lean/ssh-key.sed"),
+    include_str!("../lean/toml-span.sed"),
 ];
 
 /// Builds, checks, strips and measures the agent of one target.

@@ -192,4 +192,17 @@ mod tests {
         let said = String::from_utf8(told.stderr).unwrap();
         assert!(said.contains("signature.rs has nothing of it"), "{said}");
     }
+
+    #[test]
+    fn nothing_listens_to_traces() {
+        let told = Command::new(root().unwrap().join("cross/lean-rustc"))
+            .args(["printf", "%s\n", "/registry/tracing-0.1.44/src/lib.rs"])
+            .output()
+            .unwrap();
+        let told = String::from_utf8(told.stdout).unwrap();
+        assert!(
+            told.ends_with("--cfg\nfeature=\"max_level_off\"\n"),
+            "{told}"
+        );
+    }
 }

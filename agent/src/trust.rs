@@ -1,13 +1,13 @@
 //! Whom the agent believes, and how it shows who it is.
 //!
 //! Before the join, the agent knows one thing about its cluster: the pin, a hash of the host CA's
-//! public key ([`pin`]). After it, the host CA's certificate is the only root. The cluster's
+//! public key ([`verifier`]). After it, the host CA's certificate is the only root. The cluster's
 //! internal certificate is made out to one fixed name, so that the address may change. Times are
 //! checked by the clock rule, never by the system clock alone.
 
 pub(crate) mod certificate;
-mod pin;
 mod provider;
+mod verifier;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,22 +15,21 @@ use std::time::Duration;
 use anyhow::Context;
 use protocol::identity::CaPin;
 use protocol::{ALPN_AGENT, ALPN_JOIN};
-use rustls::client::WebPkiServerVerifier;
+use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
-use rustls::{ClientConfig, RootCertStore};
 
 use crate::clock::Moment;
 use crate::link::ssh::Identity;
 use crate::state::key::DeviceKey;
 use crate::state::membership::Membership;
-use pin::PinVerifier;
+use verifier::Verifier;
 
 /// TLS for a device that knows nothing but the pin.
 pub(crate) fn by_pin(pin: CaPin, now: Duration) -> anyhow::Result<ClientConfig> {
-    let verifier = Arc::new(PinVerifier::new(pin));
+    let verifier = Arc::new(Verifier::Pin(pin));
     let builder = builder(now)?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
@@ -95,13 +94,6 @@ fn finish(mut config: ClientConfig, alpn: &[u8]) -> ClientConfig {
 }
 
 fn host_ca_only(host_ca: &[u8]) -> anyhow::Result<Arc<dyn ServerCertVerifier>> {
-    let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from(host_ca))
-        .context("the host CA's certificate")?;
-    let provider = Arc::new(provider::provider(crate::sys::has_aes()));
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-        .build()
-        .context("the host CA's certificate")?;
-    Ok(verifier)
+    let verifier = Verifier::of_ca(host_ca).context("the host CA's certificate")?;
+    Ok(Arc::new(verifier))
 }

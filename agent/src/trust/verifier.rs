@@ -1,8 +1,13 @@
-//! Checks a cluster by the pin alone: some certificate in its chain must hold the pinned key, and
-//! the first one must be issued by that key for the internal name, and be valid now.
+//! Checks a cluster: the first certificate of its chain must be issued by the host CA for the
+//! internal name, and be valid now. The host CA is the one that the node knows, or before the join
+//! the one in the chain that holds the pinned key.
 //!
 //! What else a certificate with the pinned key claims does not matter: anybody can wrap a public
 //! key in a certificate, but only its owner can have signed the first one.
+//!
+//! There are no revocation lists. rustls' own verifier knows them, and brings all that reads them.
+
+use std::borrow::Cow;
 
 use protocol::identity::CaPin;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -18,28 +23,40 @@ use rustls::{
 use super::certificate::pin_of;
 use super::provider::SIGNATURES;
 
+/// How a cluster's host CA is known.
 #[derive(Debug)]
-pub(super) struct PinVerifier {
-    pin: CaPin,
+pub(super) enum Verifier {
+    Pin(CaPin),
+    Ca(RootCertStore),
 }
 
-impl PinVerifier {
-    pub(super) const fn new(pin: CaPin) -> Self {
-        Self { pin }
+impl Verifier {
+    /// # Errors
+    /// If it is no certificate.
+    pub(super) fn of_ca(host_ca: &[u8]) -> Result<Self, Error> {
+        Ok(Self::Ca(only(CertificateDer::from(host_ca))?))
     }
 
-    fn anchor(&self, chain: &[CertificateDer<'_>]) -> Result<RootCertStore, Error> {
+    fn anchor(&self, chain: &[CertificateDer<'_>]) -> Result<Cow<'_, RootCertStore>, Error> {
+        let expected = match self {
+            Self::Ca(roots) => return Ok(Cow::Borrowed(roots)),
+            Self::Pin(pin) => pin,
+        };
         let pinned = chain
             .iter()
-            .find(|certificate| pin_of(certificate).is_some_and(|pin| same(&pin, &self.pin)))
+            .find(|certificate| pin_of(certificate).is_some_and(|pin| same(&pin, expected)))
             .ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
-        let mut roots = RootCertStore::empty();
-        roots.add(pinned.clone().into_owned())?;
-        Ok(roots)
+        only(pinned.clone()).map(Cow::Owned)
     }
 }
 
-impl ServerCertVerifier for PinVerifier {
+fn only(ca: CertificateDer<'_>) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.into_owned())?;
+    Ok(roots)
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -97,11 +114,14 @@ mod tests {
     use std::time::Duration;
 
     fn check(pin: CaPin, chain: &[CertificateDer<'static>], at: u64) -> Result<(), Error> {
+        judge(&Verifier::Pin(pin), chain, at)
+    }
+
+    fn judge(by: &Verifier, chain: &[CertificateDer<'static>], at: u64) -> Result<(), Error> {
         let (leaf, rest) = chain.split_first().unwrap();
         let name = ServerName::try_from(protocol::SERVER_NAME).unwrap();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(at));
-        PinVerifier::new(pin)
-            .verify_server_cert(leaf, rest, &name, &[], now)
+        by.verify_server_cert(leaf, rest, &name, &[], now)
             .map(|_| ())
     }
 
@@ -136,6 +156,27 @@ mod tests {
             reason(check(ca.pin(), &chain, NOW)),
             CertificateError::UnknownIssuer
         );
+    }
+
+    #[test]
+    fn a_node_believes_the_ca_that_it_knows() {
+        let (ca, other) = (Ca::new("lab"), Ca::new("lab"));
+        let known = Verifier::of_ca(ca.certificate.der()).unwrap();
+        let good = [leaf(&ca, protocol::SERVER_NAME)];
+        assert_eq!(judge(&known, &good, NOW), Ok(()));
+        for at in [0, 5_000_000_000] {
+            assert!(judge(&known, &good, at).is_err(), "{at}");
+        }
+        assert!(judge(&known, &[leaf(&ca, "gateway-1")], NOW).is_err());
+        let foreign = [
+            leaf(&other, protocol::SERVER_NAME),
+            other.certificate.der().clone(),
+        ];
+        assert_eq!(
+            reason(judge(&known, &foreign, NOW)),
+            CertificateError::UnknownIssuer
+        );
+        assert!(Verifier::of_ca(&[0x30, 0x03, 0x02, 0x01, 0x00]).is_err());
     }
 
     #[test]

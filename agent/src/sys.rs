@@ -3,7 +3,8 @@
 //!
 //! `unsafe` is needed where a child process changes its identity between fork and exec, where a
 //! thread does for a moment, for a copy of this process and descriptors that come from others, for
-//! two ioctls and a socket option, and to stand in for a function of the C library; each place says why it is sound.
+//! a few ioctls and a socket option, and to stand in for two functions of the C library; each place
+//! says why it is sound.
 #![allow(
     unsafe_code,
     reason = "fork hooks, ioctls and C functions have no safe form; each says why it is sound"
@@ -15,6 +16,8 @@ mod copy;
 mod pty;
 mod signal;
 mod tcp;
+#[cfg(target_env = "musl")]
+mod thread;
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -1,15 +1,19 @@
 //! Pseudo-terminals.
 
+use std::ffi::c_int;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
-use nix::pty::{Winsize, openpty};
-use nix::unistd::{fchown, geteuid, ttyname};
+use nix::fcntl::{OFlag, open};
+use nix::pty::Winsize;
+use nix::sys::stat::Mode;
+use nix::unistd::{fchown, geteuid};
 
 use super::Account;
 
+nix::ioctl_read_bad!(tiocgptn, nix::libc::TIOCGPTN, c_int);
+nix::ioctl_write_ptr_bad!(tiocsptlck, nix::libc::TIOCSPTLCK, c_int);
 nix::ioctl_write_ptr_bad!(tiocswinsz, nix::libc::TIOCSWINSZ, Winsize);
 nix::ioctl_write_int_bad!(tiocsctty, nix::libc::TIOCSCTTY);
 
@@ -23,29 +27,33 @@ pub(crate) struct Terminal {
     pub(crate) path: PathBuf,
 }
 
-/// Opens a terminal that belongs to `account`.
+/// Opens a terminal that belongs to `account`, as `openpty(3)` does; musl's brings `printf`.
 pub(crate) fn open_pty(size: Winsize, account: &Account) -> io::Result<Terminal> {
-    let pty = openpty(&size, None)?;
-    for fd in [&pty.master, &pty.slave] {
-        fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    }
-    fcntl(
-        &pty.master,
-        FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK),
-    )?;
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let master = open("/dev/ptmx", flags | OFlag::O_NONBLOCK, Mode::empty())?;
+    let path = PathBuf::from(format!("/dev/pts/{}", unlocked(&master)?));
+    let slave = open(&path, flags, Mode::empty())?;
+    resize(&slave, size)?;
     if geteuid().is_root() {
-        fchown(
-            &pty.slave,
-            Some(account.uid.into()),
-            Some(account.gid.into()),
-        )?;
+        fchown(&slave, Some(account.uid.into()), Some(account.gid.into()))?;
     }
-    let path = ttyname(&pty.slave)?;
     Ok(Terminal {
-        master: pty.master,
-        slave: pty.slave,
+        master,
+        slave,
         path,
     })
+}
+
+/// The number of a new terminal, whose other end may be opened from now on.
+fn unlocked(master: &OwnedFd) -> io::Result<c_int> {
+    let mut number = 0;
+    // SAFETY: the descriptor is open for as long as it is borrowed. TIOCSPTLCK reads an int from a
+    // pointer that is valid for the call, and TIOCGPTN writes one.
+    unsafe {
+        tiocsptlck(master.as_raw_fd(), &0)?;
+        tiocgptn(master.as_raw_fd(), &raw mut number)?;
+    }
+    Ok(number)
 }
 
 /// Tells a terminal its size; whoever runs on it gets SIGWINCH.

@@ -136,7 +136,7 @@ async fn exchange(
     key: &DeviceKey,
     applicant: &Applicant,
 ) -> Result<Vec<u8>, Fault> {
-    let proof = key.prove(&transport.exported()?);
+    let proof = key.prove(&transport.exported()?).map_err(Fault::local)?;
     let request = Zeroizing::new(frame::encode(&request(key, applicant, &proof)?)?);
     // The connection knows better than the stream why there is no reply.
     talk(transport, &request)

@@ -117,7 +117,7 @@ impl Node {
             ..
         } = &self.membership;
         Ok(ssh::Host {
-            key: self.key.ssh()?,
+            key: self.key.ssh(),
             certificate: certificate::ssh(certificates).context("the host certificate")?,
             user_ca: certificate::ssh_key(&trust.user_ca_ssh),
             only_login: only_login.map(str::to_owned),

@@ -6,6 +6,7 @@
 //! checked by the clock rule, never by the system clock alone.
 
 pub(crate) mod certificate;
+pub(crate) mod ed25519;
 mod provider;
 mod verifier;
 
@@ -51,7 +52,7 @@ pub(crate) fn for_link(
     now: Duration,
 ) -> anyhow::Result<ClientConfig> {
     let chain = vec![CertificateDer::from(membership.certificates.x509.clone())];
-    let certified = CertifiedKey::new(chain, key.tls()?);
+    let certified = CertifiedKey::new(chain, key.tls());
     certified
         .keys_match()
         .context("the X.509 certificate is not for this device's key")?;
@@ -70,7 +71,7 @@ pub(crate) fn for_ssh(
 ) -> anyhow::Result<Identity> {
     Ok(Identity {
         name: membership.node_id.to_string(),
-        key: Arc::new(key.ssh()?),
+        key: Arc::new(key.ssh()),
         certificate: certificate::ssh(&membership.certificates)?,
         host_ca: certificate::ssh_key(&membership.trust.host_ca_ssh),
         now,

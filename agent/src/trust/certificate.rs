@@ -194,8 +194,8 @@ pub(crate) mod tests {
     }
 
     fn ssh(key: &DeviceKey, kind: CertType) -> Vec<u8> {
-        let ca = DeviceKey::generate().unwrap().ssh().unwrap();
-        let public = key.ssh().unwrap().public_key().key_data().clone();
+        let ca = DeviceKey::generate().unwrap().ssh();
+        let public = key.ssh().public_key().key_data().clone();
         let mut builder =
             russh::keys::ssh_key::certificate::Builder::new([7; 16], public, 1, 1 << 40).unwrap();
         builder
@@ -218,7 +218,7 @@ pub(crate) mod tests {
     #[test]
     fn only_the_clusters_own_ssh_certificate_is_believed() {
         use russh::keys::ssh_key::certificate::Builder;
-        let new = || DeviceKey::generate().unwrap().ssh().unwrap();
+        let new = || DeviceKey::generate().unwrap().ssh();
         let (ca, other, key) = (new(), new(), new());
         let certificate = |ca: &russh::keys::PrivateKey, id: &str, kind, condition: bool| {
             let public = key.public_key().key_data().clone();

@@ -4,7 +4,7 @@
 use rustls::crypto::ring::cipher_suite::{
     TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256,
 };
-use rustls::crypto::ring::{kx_group, sign};
+use rustls::crypto::ring::kx_group;
 use rustls::crypto::{
     CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms,
 };
@@ -12,14 +12,16 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::SigningKey;
 use rustls::{Error, SignatureScheme};
 use std::sync::Arc;
-use webpki::ring::{ECDSA_P256_SHA256, ED25519};
+use webpki::ring::ECDSA_P256_SHA256;
+
+use super::ed25519::Ed25519;
 
 /// A cluster's certificate is signed by its ECDSA P-256 CA, and has a key of that kind or Ed25519.
 pub(super) const SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
-    all: &[ECDSA_P256_SHA256, ED25519],
+    all: &[ECDSA_P256_SHA256, &Ed25519],
     mapping: &[
         (SignatureScheme::ECDSA_NISTP256_SHA256, &[ECDSA_P256_SHA256]),
-        (SignatureScheme::ED25519, &[ED25519]),
+        (SignatureScheme::ED25519, &[&Ed25519]),
     ],
 };
 
@@ -49,12 +51,10 @@ impl SecureRandom for Ring {
     }
 }
 
+/// The device's key is given to TLS as it is ([`super::ed25519`]); there are no others.
 impl KeyProvider for Ring {
-    fn load_private_key(&self, key: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Error> {
-        match key {
-            PrivateKeyDer::Pkcs8(pkcs8) => sign::any_eddsa_type(&pkcs8),
-            _ => Err(Error::General("expected an Ed25519 key in PKCS#8".into())),
-        }
+    fn load_private_key(&self, _key: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Error> {
+        Err(Error::General("the agent loads no keys for TLS".into()))
     }
 }
 

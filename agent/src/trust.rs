@@ -9,6 +9,7 @@ pub(crate) mod certificate;
 pub(crate) mod ed25519;
 mod provider;
 mod verifier;
+mod x25519;
 
 use std::sync::Arc;
 use std::time::Duration;

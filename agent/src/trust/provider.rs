@@ -4,7 +4,6 @@
 use rustls::crypto::ring::cipher_suite::{
     TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256,
 };
-use rustls::crypto::ring::kx_group;
 use rustls::crypto::{
     CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms,
 };
@@ -15,6 +14,7 @@ use std::sync::Arc;
 use webpki::ring::ECDSA_P256_SHA256;
 
 use super::ed25519::Ed25519;
+use super::x25519::X25519;
 
 /// A cluster's certificate is signed by its ECDSA P-256 CA, and has a key of that kind or Ed25519.
 pub(super) const SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
@@ -34,7 +34,7 @@ pub(super) fn provider(has_aes: bool) -> CryptoProvider {
     }
     CryptoProvider {
         cipher_suites,
-        kx_groups: vec![kx_group::X25519],
+        kx_groups: vec![&X25519],
         signature_verification_algorithms: SIGNATURES,
         secure_random: &Ring,
         key_provider: &Ring,

@@ -40,7 +40,9 @@ const RUSTFLAGS: &[&str] = &[
 /// What stands before the compiler, and what that goes by.
 const LEAN: &[&str] = &[
     include_str!("../lean-rustc"),
+    include_str!("../lean/quinn-proto.sed"),
     include_str!("../lean/russh.sed"),
+    include_str!("../lean/rustls.sed"),
     include_str!("../lean/ssh-key.sed"),
     include_str!("../lean/toml-span.sed"),
 ];

@@ -284,9 +284,12 @@ fn a_lock_ends_what_a_cluster_that_was_started_anew_knows_nothing_of() {
 fn an_agent_that_stops_says_which_sessions_are_over_that_nobody_was_attached_to() {
     let mut scene = Scene::new();
     let process = left_behind(&scene);
+    let before = scene.wire.connected();
     scene.wire.hang_up();
     scene.wait_for_event(DETACHED);
-    scene.cluster.wait_online(NODE, true).unwrap();
+    let back = poll(LIMIT, || (scene.wire.connected() > before).then_some(()));
+    assert!(back.is_some(), "{}", scene.agent.log());
+    scene.agent.wait_for_status(r#""state":"up""#).unwrap();
     assert_eq!(scene.sessions(ENDED).len(), 0);
     scene.agent.stop().unwrap();
     assert!(!Path::new(&process).exists());
@@ -300,10 +303,7 @@ fn who_is_removed_while_a_node_is_away_loses_what_it_keeps_when_it_is_back() {
     let process = left_behind(&scene);
     // In a process of its own.
     let restarted = scene.agent.run(&["restart"], b"").unwrap();
-    assert!(
-        restarted.stdout.contains("1 session kept"),
-        "{restarted:?}"
-    );
+    assert!(restarted.stdout.contains("1 session kept"), "{restarted:?}");
     scene.agent.signal(Signal::SIGSTOP).unwrap();
     scene.restart_cluster();
     let removed = scene.cluster.tctl(&["users", "rm", "operator"]).unwrap();

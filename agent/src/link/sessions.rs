@@ -365,10 +365,11 @@ mod tests {
             idle_timeout_s: 0,
             max_session_s: 0,
         };
+        let opening = Frame::Attach(ATTACH).encode();
         let dial = ResumableDial {
             header,
             grace_s: 600,
-            opening: Blob::new(&Frame::Attach(ATTACH).encode()).unwrap(),
+            opening: Blob::new(&opening).unwrap(),
         };
         let frame = frame::encode(&LinkRequest::Resumable(dial)).unwrap();
         let (mut client, link) = tokio::io::duplex(1024);

@@ -130,7 +130,8 @@ pub(crate) fn children() -> Vec<Pid> {
     let Ok(processes) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };
-    let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let numbers =
+        processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
     let ours = |process: &i32| parent(*process) == Some(getpid());
     numbers.filter(ours).map(Pid::from_raw).collect()
 }

@@ -92,11 +92,6 @@ impl Outbox {
         self.closed
     }
 
-    /// Whether everything, the end included, was sent.
-    pub(super) fn is_sent(&self) -> bool {
-        self.closed && self.sent == self.end()
-    }
-
     /// Whether everything, the end included, has arrived.
     pub(super) const fn is_done(&self) -> bool {
         self.end_acked

@@ -128,11 +128,12 @@ impl Table {
         user: &str,
         elsewhere: impl Iterator<Item = (&'e str, u32)>,
     ) -> (Taken, Taken) {
-        let here = self.streams().map(|(_, of, bytes)| (of, bytes));
+        let here = self.streams().map(|(_, of, bytes)| (of == user, bytes));
+        let elsewhere = elsewhere.map(|(of, bytes)| (of == user, bytes));
         let mut taken = (Taken::default(), Taken::default());
-        for (of, bytes) in here.chain(elsewhere) {
+        for (theirs, bytes) in here.chain(elsewhere) {
             taken.0.add(bytes);
-            if of == user {
+            if theirs {
                 taken.1.add(bytes);
             }
         }

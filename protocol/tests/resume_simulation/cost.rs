@@ -183,7 +183,7 @@ fn who_comes_back_hears_at_once_if_what_there_was_is_still_there() {
 #[test]
 fn who_has_slept_dials_at_once_and_asks_what_there_was() {
     let mut pair = Pair::new();
-    pair.client.handle_slept(Duration::ZERO, pair.now);
+    pair.client.handle_slept(ms(0), pair.now);
     assert_eq!(
         pair.client_events(),
         [Event::Stalled, Event::Dial(Generation(1))]

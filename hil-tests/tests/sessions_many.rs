@@ -153,14 +153,14 @@ fn sessions_that_nobody_comes_back_to_give_back_all_that_they_took() {
         after.push(now);
     }
     // What was given back may stay with the allocator for the next round, so that a round that takes
-    // more than those before leaves more; but only leaks make most rounds leave more.
+    // more than those before leaves more; but only leaks make all but one leave more.
     let leaked = ABANDONED as u64 * BUFFERED_KIB;
     for number in 0..taken().len() {
         let memory = after.iter().map(|taken| taken[number].memory);
         let mut more: Vec<_> = memory.clone().zip(memory.skip(1)).map(more).collect();
         more.sort_unstable();
         println!("{more:?} KiB more after a round; buffers that leak would be {leaked} KiB");
-        assert!(more[more.len() / 2] < leaked / 4, "{more:?}");
+        assert!(more[1] < leaked / 4, "{more:?}");
     }
 }
 

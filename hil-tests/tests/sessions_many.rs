@@ -179,7 +179,7 @@ const EACH: usize = 512 << 10;
 /// What the link itself holds of all streams, at most: 4 MiB that came, and 4 MiB that are sent.
 const LINK_KIB: u64 = 8 * KIB;
 /// What the SSH server of each session takes at most while it is busy, beside its buffers.
-const BUSY_KIB: u64 = 256;
+const BUSY_KIB: u64 = 128;
 
 /// Bytes of one session, which no other has.
 fn bytes_of(number: usize) -> Vec<u8> {

@@ -59,9 +59,9 @@ pub fn comes_back_whole(
             let mut before = 0;
             // However long the whole takes, something must come now and then.
             while received.load(Ordering::Relaxed) < wanted {
-                let more = || (received.load(Ordering::Relaxed) > before).then_some(());
-                let stuck = poll(LIMIT, more).is_none();
-                if stuck || reading.is_finished() {
+                let more = || received.load(Ordering::Relaxed) > before;
+                let news = || (more() || reading.is_finished()).then_some(());
+                if poll(LIMIT, news).is_none() || !more() {
                     program.kill().ok();
                     return Some(part);
                 }

@@ -137,11 +137,11 @@ fn sessions_that_nobody_comes_back_to_give_back_all_that_they_took() {
         // What they took first may be kept for others: threads, files of the store.
         let first: &[Taken; 2] = after.first().unwrap_or(&before);
         let is_back = |now: &[Taken; 2]| {
-            let both = now.iter().zip(first);
+            let mut both = now.iter().zip(first);
             let no_more = |(now, first): (&Taken, &Taken)| {
                 now.children <= first.children && (round == 1 || now.files <= first.files)
             };
-            both.map(no_more).all(|no_more| no_more)
+            both.all(no_more)
         };
         let mut now = taken();
         let back = poll(REACH_LIMIT, || {

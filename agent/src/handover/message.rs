@@ -2,15 +2,14 @@
 //! the two may be of different releases.
 
 use protocol::message::Blob;
-use protocol::message::frame::{HEADER, MAX_FRAME};
-use protocol::message::{Message, Text, decode, encode};
+use protocol::message::frame::{MAX_FRAME, body};
+use protocol::message::{Message, Text, decode};
 use protocol::resume::{MAX_STREAMS, Reason, StreamId};
 use serde::{Deserialize, Serialize};
 
-/// The largest packet.
-pub(crate) const MAX_PACKET: usize = MAX_FRAME;
-/// Programs that a keeper can name: those of 32 sessions with 16 channels each, and its guard. More
-/// do not fit beside as many streams as there can be.
+/// The largest packet: what a keeper keeps at most, with the longest names.
+pub(crate) const MAX_PACKET: usize = 2 * MAX_FRAME;
+/// Programs that a keeper can name: those of 32 sessions with 16 channels each, and its guard.
 const MAX_PROGRAMS: usize = 32 * 16 + 1;
 
 /// From the agent.
@@ -53,7 +52,7 @@ pub(crate) struct State<'a> {
     #[serde(borrow)]
     pub(crate) version: Text<'a, 32>,
     #[serde(borrow)]
-    pub(crate) streams: heapless::Vec<KeptStream<'a>, MAX_STREAMS>,
+    pub(crate) streams: Vec<KeptStream<'a>>,
     /// Children of the agent's process.
     #[serde(borrow)]
     programs: Blob<'a, { MAX_PROGRAMS * 4 }>,
@@ -71,7 +70,7 @@ pub(crate) struct KeptStream<'a> {
 
 /// What a [`State`] borrows.
 pub(crate) struct Listed<'a> {
-    streams: heapless::Vec<KeptStream<'a>, MAX_STREAMS>,
+    streams: Vec<KeptStream<'a>>,
     programs: Vec<u8>,
 }
 
@@ -123,9 +122,10 @@ impl ToKeeper<'_> {
 
 /// Lays a message out as a packet; none if it does not fit.
 pub(crate) fn packet(message: &impl Serialize) -> Option<Vec<u8>> {
-    let mut buffer = vec![0; HEADER + MAX_PACKET];
-    let frame = encode(message, &mut buffer).ok()?;
-    Some(frame.get(HEADER..)?.to_vec())
+    let mut buffer = vec![0; MAX_PACKET];
+    let length = body(message, &mut buffer).ok()?.len();
+    buffer.truncate(length);
+    Some(buffer)
 }
 
 /// Reads a packet. None if it cannot be read: the other end is of a newer release, or broken.
@@ -193,9 +193,11 @@ mod tests {
         }
         assert_eq!(read::<ToKeeper<'_>>(&[5]), None, "of a newer release");
         assert_eq!(read::<ToKeeper<'_>>(&[0, 0]), None, "bytes behind it");
-        assert_eq!(
-            packet(&ToKeeper::Attach(Blob::new(&[0; MAX_FRAME]).unwrap())),
-            None
-        );
+        let names = vec!["x".repeat(64); 300];
+        let many: Vec<_> = names
+            .iter()
+            .map(|name| Text::<64>::new(name).unwrap())
+            .collect();
+        assert_eq!(packet(&many), None);
     }
 }

@@ -264,7 +264,7 @@ mod tests {
         let mut tls = client();
         tls.alpn_protocols = vec![protocol::ALPN_AGENT.to_vec()];
         let serving = async { server.accept().await.unwrap().await.is_ok() };
-        let (ended, served) = tokio::join!(connect(to, tls, Offload::Off), serving);
+        let (ended, served) = tokio::join!(connect(to, tls, Offload::Off, 32), serving);
         let fault = ended.err().unwrap();
         assert_eq!(
             (fault.kind, served),

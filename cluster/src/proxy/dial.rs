@@ -169,7 +169,7 @@ impl Proxy {
             }
             Ok(Ok(Some(reason))) => {
                 client.write.finish().await;
-                self.not_taken_in(&dialled, reason).await;
+                self.not_taken_in(dialled, reason).await;
             }
             // Whichever side broke, the client asks again.
             Ok(Err(_)) | Err(_) => {}
@@ -177,7 +177,7 @@ impl Proxy {
     }
 
     /// The agent does not take in who comes back to a session.
-    async fn not_taken_in(&self, dialled: &Dialled, reason: Reason) {
+    async fn not_taken_in(&self, dialled: Dialled, reason: Reason) {
         // Anything else is told to who has the session: it is over, or they should try again.
         if reason == Reason::Gone {
             let about = &dialled.about;

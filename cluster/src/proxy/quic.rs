@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use futures::FutureExt;
 use protocol::error::CloseCode;
+use protocol::identity::NodeId;
 use protocol::message::Text;
 use protocol::message::dial::{ClientRequest, DialReply};
 use protocol::{ALPN_AGENT, ALPN_CLIENT, ALPN_JOIN, CLIENT_FIRST_CID};
@@ -17,7 +18,7 @@ use quinn::{Connecting, Connection, ConnectionError, ConnectionId, Endpoint, Inc
 use rustls::pki_types::CertificateDer;
 
 use super::Proxy;
-use super::dial::{Caller, Dialled, Refused, Way, Wish};
+use super::dial::{Caller, Refused, Way, Wish};
 use super::limits::{Place, customer};
 use super::queue::{Line, Queue};
 use crate::audit::{Event, code};
@@ -254,10 +255,12 @@ fn alpn(connection: &Connection) -> Option<Vec<u8>> {
 }
 
 /// Says yes; and to who may come back, which node it is.
-async fn accept(client: &mut Stream, wish: Wish<'_>, dialled: &Dialled) -> io::Result<()> {
+async fn welcome(client: &mut Stream, wish: Wish<'_>, node: NodeId) -> io::Result<()> {
     if matches!(wish.way, Way::Client(_)) {
-        let node = dialled.node().0;
-        client.write.frame(&DialReply::Named { node }).await?;
+        client
+            .write
+            .frame(&DialReply::Named { node: node.0 })
+            .await?;
     }
     client.write.frame(&DialReply::Accepted).await
 }
@@ -285,7 +288,7 @@ impl Proxy {
         };
         match self.dial(&caller, wish).await {
             Ok(dialled) => {
-                if accept(&mut client, wish, &dialled).await.is_ok() {
+                if welcome(&mut client, wish, dialled.node()).await.is_ok() {
                     self.carry(client, dialled).await;
                 }
             }

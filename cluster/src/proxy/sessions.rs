@@ -10,6 +10,7 @@
 //! *lost* while the agent's link is.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -125,8 +126,24 @@ pub struct Sessions {
     /// This process is about to end.
     leaving: Arc<watch::Sender<bool>>,
     held_here: Arc<Semaphore>,
-    /// Held by whoever is still dialling.
-    dialling: Arc<()>,
+    /// How many are still dialling.
+    dialling: Arc<AtomicUsize>,
+}
+
+/// Counts as long as somebody dials.
+struct Dialling(Arc<AtomicUsize>);
+
+impl Dialling {
+    fn new(all: &Arc<AtomicUsize>) -> Self {
+        all.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(all))
+    }
+}
+
+impl Drop for Dialling {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// One stream that carries a session, or may do so soon.
@@ -136,7 +153,7 @@ pub struct Guard {
     pub id: SessionId,
     key: Key,
     /// What goes on the list once the agent knows the session, if it is not there.
-    dialled: Option<(Open, Arc<()>)>,
+    dialled: Option<(Open, Dialling)>,
     end: watch::Receiver<bool>,
     over: watch::Receiver<bool>,
     returns: watch::Receiver<u32>,
@@ -262,8 +279,7 @@ impl Sessions {
     pub fn carried(&self) -> usize {
         let table = self.lock();
         let carried = table.values().filter(|open| open.carriers > 0).count();
-        // One is the list's own.
-        carried + Arc::strong_count(&self.dialling).saturating_sub(1)
+        carried + self.dialling.load(Ordering::Acquire)
     }
 
     /// Whether there are none.
@@ -282,7 +298,7 @@ impl Sessions {
             returns: open.returns.subscribe(),
             leaving: self.leaving.subscribe(),
             outlives: open.grace.is_some(),
-            dialled: Some((open, Arc::clone(&self.dialling))),
+            dialled: Some((open, Dialling::new(&self.dialling))),
             left: false,
         }
     }

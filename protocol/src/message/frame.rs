@@ -21,9 +21,7 @@ pub fn encode<'b, T: Serialize>(
 ) -> Result<&'b [u8], EncodeError> {
     let end = buffer.len().min(HEADER + MAX_FRAME);
     let body = buffer.get_mut(HEADER..end).ok_or(EncodeError)?;
-    let length = postcard::to_slice(message, body)
-        .map_err(|_| EncodeError)?
-        .len();
+    let length = self::body(message, body)?.len();
     let header = u16::try_from(length)
         .map_err(|_| EncodeError)?
         .to_be_bytes();
@@ -32,6 +30,15 @@ pub fn encode<'b, T: Serialize>(
         .ok_or(EncodeError)?
         .copy_from_slice(&header);
     buffer.get(..HEADER + length).ok_or(EncodeError)
+}
+
+/// Writes a message without a length, for what keeps messages apart by itself.
+///
+/// # Errors
+/// If the message does not fit.
+pub fn body<'b, T: Serialize>(message: &T, buffer: &'b mut [u8]) -> Result<&'b [u8], EncodeError> {
+    let body = postcard::to_slice(message, buffer);
+    body.map(|body| &*body).map_err(|_| EncodeError)
 }
 
 /// The length of the message behind a frame's header.

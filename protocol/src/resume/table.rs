@@ -367,7 +367,7 @@ mod tests {
             memory: u32::MAX,
             sizes: Sizes::LEAST,
         });
-        let admitted = (0..=u8::MAX).map(|n| table.admit(id(n), "ann", s(0)));
+        let admitted = (0..=u8::MAX).map(|n| table.admit(id(n), "ann", NONE, s(0)));
         let refused: Vec<_> = admitted.skip(MAX_STREAMS).collect();
         assert_eq!(table.len(), MAX_STREAMS);
         assert!(refused.iter().all(|refused| *refused == Err(Reason::Busy)));

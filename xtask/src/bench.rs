@@ -4,11 +4,13 @@
 //! reverse tunnel that the device's `ssh -R` holds to a gateway's `sshd`. Measurements of both
 //! sides alternate, so that a busy moment of the machine hits both; the median counts. Nothing is
 //! asserted: the figures are printed with their ratio, and written as JSON if asked.
-//! `--links` compares what becomes of both over [bad links](links) instead.
+//! `--links` compares what becomes of both over [bad links](links) instead, `--sessions` what
+//! becomes of [sessions](sessions) over cuts, and what it costs that they are kept.
 
 mod links;
 mod openssh;
 pub(crate) mod proc;
+mod sessions;
 mod tether;
 
 use std::path::PathBuf;
@@ -47,8 +49,11 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1000)]
     swarm: usize,
     /// Links that are cut, move, are slow or idle, beside autossh; about half an hour
-    #[arg(long)]
+    #[arg(long, group = "apart")]
     links: bool,
+    /// Sessions over cuts, beside autossh, and what keeping them costs; about an hour
+    #[arg(long, group = "apart")]
+    sessions: bool,
     /// With --links: a cut of ten minutes, more patience with the peer, a longer idle time
     #[arg(long, requires = "links")]
     long: bool,
@@ -66,8 +71,8 @@ pub(crate) struct Options {
     /// With --links: how long idle bytes are counted; as long before that, the agent learns
     #[arg(long, requires = "links", value_name = "MINUTES")]
     idle: Option<u64>,
-    /// With --links: only measurements whose name contains this
-    #[arg(long, requires = "links", value_name = "NAME")]
+    /// With --links or --sessions: only measurements whose name contains this
+    #[arg(long, requires = "apart", value_name = "NAME")]
     only: Option<String>,
 }
 
@@ -92,6 +97,13 @@ struct Figure {
     peer: Option<f64>,
 }
 
+impl Options {
+    fn wants(&self, name: &str) -> bool {
+        let wanted = self.only.as_ref();
+        wanted.is_none_or(|part| name.contains(part))
+    }
+}
+
 /// Builds, measures and prints.
 ///
 /// # Errors
@@ -101,10 +113,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.links {
         return links::run(options);
     }
+    if options.sessions {
+        return sessions::run(options);
+    }
     let bin = programs(options)?;
     let dir = tempfile::tempdir()?;
     let bulk = dir.path().join("bulk");
-    write_bulk(&bulk)?;
+    write_bulk(&bulk, BULK)?;
     let ours = Tether::start(&dir.path().join("tether"), &bin)?;
     let peer = OpenSsh::start(&dir.path().join("openssh"), ours.accounts())?;
     let mut figures = Vec::new();
@@ -326,9 +341,9 @@ fn report(options: &Options, figures: &[Figure]) -> Result<()> {
 }
 
 /// Bytes that do not compress.
-fn write_bulk(path: &std::path::Path) -> Result<()> {
+fn write_bulk(path: &std::path::Path, bytes: u64) -> Result<()> {
     use std::io::Read;
-    let mut random = std::fs::File::open("/dev/urandom")?.take(BULK);
+    let mut random = std::fs::File::open("/dev/urandom")?.take(bytes);
     std::io::copy(&mut random, &mut std::fs::File::create(path)?)?;
     Ok(())
 }

@@ -65,7 +65,7 @@ enum Command {
     Swarm(swarm::Options),
     /// Measure Tether beside OpenSSH, in one run
     #[command(
-        after_help = "Examples:\n  cargo xtask bench --json target/bench.json\n  cargo xtask bench --links"
+        after_help = "Examples:\n  cargo xtask bench --json target/bench.json\n  cargo xtask bench --links\n  cargo xtask bench --sessions --only cost"
     )]
     Bench(bench::Options),
 }

@@ -8,10 +8,10 @@
 //! link for itself. A side that was not back within the patience counts with all of it.
 
 mod bulk;
-mod dial;
+pub(super) mod dial;
 mod figures;
-mod ours;
-mod peer;
+pub(super) mod ours;
+pub(super) mod peer;
 
 use std::path::Path;
 use std::process::Command;
@@ -29,23 +29,27 @@ use ours::Ours;
 use peer::Peer;
 
 /// The device's congestion control, unless said otherwise.
-const ORDINARY: &str = "cubic";
+pub(super) const ORDINARY: &str = "cubic";
 /// What decides which packets are lost.
 const SEED: u64 = 7;
 /// How long dials are tried eagerly: until TCP has tried again that was interrupted for a minute;
 /// and where TCP cannot come back by itself.
 const REVIVES: Duration = Duration::from_mins(1);
-const CANNOT_REVIVE: Duration = Duration::from_secs(5);
+pub(super) const CANNOT_REVIVE: Duration = Duration::from_secs(5);
 /// A side must serve a dial within this time before anything is done to it.
-const READY: Duration = Duration::from_mins(10);
+pub(super) const READY: Duration = Duration::from_mins(10);
 /// Cuts and moves come at other moments of the keepalives each time.
-const STEP: Duration = Duration::from_secs(7);
+pub(super) const STEP: Duration = Duration::from_secs(7);
 
 /// One side of the comparison.
-trait Side: Sync {
+pub(super) trait Side: Sync {
     fn name(&self) -> &'static str;
-    /// The user's command that runs another on the device.
-    fn client(&self, command: &str) -> Result<Command>;
+    /// The user's command that runs another on the device, with options of `ssh`.
+    fn client_with(&self, options: &[&str], command: &str) -> Result<Command>;
+    /// As [`Self::client_with`], without any.
+    fn client(&self, command: &str) -> Result<Command> {
+        self.client_with(&[], command)
+    }
     /// The port that the device's end holds its link to.
     fn port(&self) -> u16;
     /// What dials now pass, if somebody in the world can tell; another after a reconnect.
@@ -104,11 +108,6 @@ impl<'o> Bench<'o> {
         })
     }
 
-    fn wanted(&self, name: &str) -> bool {
-        let wanted = self.options.only.as_ref();
-        wanted.is_none_or(|part| name.contains(part))
-    }
-
     /// Time from the return of the network until a new dial is served.
     fn cuts(&self, figures: &mut Figures) -> Result<()> {
         let mut cuts = vec![(10, self.runs), (60, self.runs)];
@@ -150,7 +149,7 @@ impl<'o> Bench<'o> {
         happen: impl Fn(Link<'_>) -> Result<()>,
         figures: &mut Figures,
     ) -> Result<()> {
-        if !self.wanted(name) {
+        if !self.options.wants(name) {
             return Ok(());
         }
         let mut times = Times::default();
@@ -174,7 +173,7 @@ impl<'o> Bench<'o> {
     /// Bulk from the device, and somebody who types meanwhile.
     fn bulk(&self, figures: &mut Figures) -> Result<()> {
         for (name, shape) in bulk::links() {
-            if self.wanted(name) {
+            if self.options.wants(name) {
                 self.bulk_over(name, shape, figures)?;
             }
         }
@@ -210,7 +209,7 @@ impl<'o> Bench<'o> {
         let profile = self.options.keepalive.as_deref().unwrap_or("auto");
         let nat = self.options.nat_timeout;
         let name = format!("idle, {profile}, NAT that keeps UDP for {nat} s");
-        if !self.wanted(&name) {
+        if !self.options.wants(&name) {
             return Ok(());
         }
         let usual = if self.options.long { 60 } else { 10 };
@@ -249,6 +248,6 @@ impl<'o> Bench<'o> {
 }
 
 /// Lets time pass, unless the run is interrupted.
-fn wait(time: Duration) {
+pub(super) fn wait(time: Duration) {
     let _: Option<()> = poll(time, || None);
 }

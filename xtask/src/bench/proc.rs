@@ -1,6 +1,12 @@
 //! What processes cost, read from `/proc` (proc_pid_stat(5), proc_pid_smaps(5)).
 
 use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
 /// Clock ticks a second: fixed by Linux's ABI on every architecture we run on.
 const TICKS: f64 = 100.0;
@@ -16,6 +22,25 @@ pub(crate) fn cpu_seconds(roots: &[u32]) -> f64 {
         ticks += all.get(&pid).map_or(0, |p| p.own_ticks + p.ended_ticks);
     }
     ticks as f64 / TICKS
+}
+
+/// As [`cpu_seconds`], without what is below these processes, and to the microsecond.
+///
+/// # Errors
+/// If one of them is gone.
+pub(crate) fn own_cpu_seconds(pids: &[u32]) -> Result<f64> {
+    let ended = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let ended = [ended.user_time(), ended.system_time()];
+    let mut seconds: f64 = ended
+        .iter()
+        .map(|time| time.tv_sec() as f64 + time.tv_usec() as f64 * 1e-6)
+        .sum();
+    for pid in pids {
+        let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(*pid)?));
+        let time = clock.and_then(clock_gettime).context("a process is gone")?;
+        seconds += Duration::from(time).as_secs_f64();
+    }
+    Ok(seconds)
 }
 
 /// Proportional memory of these processes and all below them, in KiB.
@@ -62,7 +87,8 @@ fn below(roots: &[u32], all: &HashMap<u32, Process>) -> Vec<u32> {
     found
 }
 
-fn pss_of(pid: u32) -> f64 {
+/// Proportional memory of a process, in KiB.
+pub(crate) fn pss_of(pid: u32) -> f64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let line = text
         .lines()

@@ -187,6 +187,10 @@ impl<'e> Link<'e> {
     /// What `ip` says.
     pub fn set_carrier(&self, carrier: bool) -> Result<()> {
         let state = if carrier { "on" } else { "off" };
+        // Whoever sees it come back uses it at once.
+        if carrier {
+            self.with(|path, now| path.attach(true, now));
+        }
         self.ip(&format!("link set {} carrier {state}", self.name()))?;
         self.with(|path, now| path.attach(carrier, now));
         Ok(())

@@ -12,14 +12,14 @@ use hil_tests::scene::NODE;
 
 use super::Side;
 
-pub(super) struct Ours {
+pub(in crate::bench) struct Ours {
     _agent: Agent,
     cluster: Cluster,
     operator: Person,
 }
 
 impl Ours {
-    pub(super) fn start(
+    pub(in crate::bench) fn start(
         dir: &Path,
         bin: &Path,
         links: &Arc<Emulator>,
@@ -43,7 +43,7 @@ impl Ours {
     }
 
     /// The OS users that both sides have.
-    pub(super) fn accounts(&self) -> Option<&Accounts> {
+    pub(in crate::bench) fn accounts(&self) -> Option<&Accounts> {
         self.cluster.accounts().ok()
     }
 }
@@ -53,9 +53,10 @@ impl Side for Ours {
         "Tether"
     }
 
-    fn client(&self, command: &str) -> Result<Command> {
+    fn client_with(&self, options: &[&str], command: &str) -> Result<Command> {
         let mut tsh = self.operator.command()?;
-        tsh.args(["ssh", &format!("{}@{NODE}", me()), command]);
+        tsh.arg("ssh").args(options);
+        tsh.args([&format!("{}@{NODE}", me()), command]);
         Ok(tsh)
     }
 

@@ -14,7 +14,7 @@ use hil_tests::process::Daemon;
 use super::Side;
 use crate::bench::openssh::{Server, free_port, prepare, sshd, write_client_config};
 
-pub(super) struct Peer {
+pub(in crate::bench) struct Peer {
     dir: PathBuf,
     links: Arc<Emulator>,
     gateway_port: u16,
@@ -34,7 +34,7 @@ struct Tunnel {
 }
 
 impl Peer {
-    pub(super) fn start(
+    pub(in crate::bench) fn start(
         dir: &Path,
         links: &Arc<Emulator>,
         accounts: Option<&Accounts>,
@@ -110,11 +110,10 @@ impl Side for Peer {
         "autossh"
     }
 
-    fn client(&self, command: &str) -> Result<Command> {
+    fn client_with(&self, options: &[&str], command: &str) -> Result<Command> {
         let mut ssh = Command::new("ssh");
-        ssh.arg("-F")
-            .arg(&self.config)
-            .args(["-J", "gateway", "device", command]);
+        ssh.arg("-F").arg(&self.config).args(options);
+        ssh.args(["-J", "gateway", "device", command]);
         Ok(ssh)
     }
 

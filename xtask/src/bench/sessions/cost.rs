@@ -72,9 +72,10 @@ pub(super) fn set_up(setting: &Setting, options: &Options) -> Result<Table> {
     setting.away.shape(Shape::default());
     let (device, person) = (device?, person?);
     let mut table = Table::beside(OTHER);
-    for (what, of) in [
-        ("first word", SetUp::word as Pick),
-        ("end of the client", SetUp::whole),
+    // The client's end is no set-up: it tells how long `tsh` waits until the cluster knows.
+    for (what, of, limit) in [
+        ("first word", SetUp::word as Pick, Limit::NoneExtra),
+        ("end of the client", SetUp::whole, Limit::None),
     ] {
         let (ours, other) = of(&fast);
         let name = format!("set-up to {what}, links without delay");
@@ -84,7 +85,7 @@ pub(super) fn set_up(setting: &Setting, options: &Options) -> Result<Table> {
             let ours = trips(slow_ours, ours);
             let other = trips(slow_other, other).map(|trips| trips - off);
             let name = format!("round trips to {what}, {link}'s link");
-            table.medians(&name, "", (&ours, &other), Limit::NoneExtra);
+            table.medians(&name, "", (&ours, &other), limit);
         }
     }
     Ok(table)

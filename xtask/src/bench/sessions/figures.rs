@@ -129,7 +129,8 @@ impl Table {
 
 impl Figure {
     fn ratio(&self) -> Option<f64> {
-        let ratio = self.ours / self.other?;
+        let other = self.other.filter(|other| other.is_finite());
+        let ratio = self.ours / other?;
         ratio.is_finite().then_some(ratio)
     }
 

@@ -29,6 +29,8 @@ use setting::Setting;
 /// The device's link, unless said otherwise: a cellular one on a good day.
 const ROUND_TRIP: Duration = Duration::from_millis(100);
 const RATE: u64 = 5_000_000;
+/// What `--only` calls the cuts.
+const KEPT: &str = "kept";
 /// Nothing is lost by chance.
 const SEED: u64 = 7;
 
@@ -47,20 +49,20 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let bin = super::programs(options)?;
     let dir = tempfile::tempdir()?;
     let mut report = Report::new(options.json.as_deref());
-    if options.wants("cost") || options.wants("memory") {
+    if options.only.is_none() || !options.wants(KEPT) {
         let mut setting = Setting::new(&dir.path().join("cost"), &bin)?;
-        if options.wants("memory") {
+        if options.wants("memory of a fresh agent") {
             report.add(memory::fresh(&mut setting)?)?;
         }
-        if options.wants("cost") {
+        if options.wants("cost of set-up") {
             report.add(cost::set_up(&setting, options)?)?;
-            report.add(cost::bulk(&setting, options, dir.path())?)?;
         }
-        if options.wants("memory") {
+        report.add(cost::bulk(&setting, options, dir.path())?)?;
+        if options.wants("memory after traffic") {
             report.add(memory::after_traffic(&setting)?)?;
         }
     }
-    if options.wants("kept") {
+    if options.wants(KEPT) {
         report.add(kept::measure(options, dir.path(), &bin)?)?;
     }
     report.write()

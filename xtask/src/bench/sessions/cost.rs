@@ -182,6 +182,9 @@ pub(super) fn bulk(setting: &Setting, options: &Options, dir: &Path) -> Result<T
             ("to the device", "cat > /dev/null", path),
         ] {
             let name = format!("bulk {direction}, {}", way.name);
+            if !options.wants(&format!("cost of {name}")) {
+                continue;
+            }
             say(&format!("{name} ..."));
             setting.links.shape(way.shape);
             let seen = in_turn(options.runs, setting, |user| {

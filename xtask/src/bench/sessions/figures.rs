@@ -196,6 +196,9 @@ impl Report {
 
     /// Prints a table, and keeps it: a run is long, and something may end it.
     pub(super) fn add(&mut self, table: Table) -> Result<()> {
+        if table.figures.is_empty() {
+            return Ok(());
+        }
         table.print();
         let rows = table.figures.iter().map(|figure| figure.json(table.other));
         self.rows.extend(rows);

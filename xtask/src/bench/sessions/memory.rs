@@ -1,4 +1,5 @@
-//! Memory of an agent whose sessions are idle.
+//! Memory of an agent whose sessions are idle. No other process runs the same file meanwhile: the
+//! proportional share of what several of them map would be less.
 
 use std::time::Duration;
 

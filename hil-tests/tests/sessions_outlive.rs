@@ -292,7 +292,8 @@ fn an_agent_that_stops_says_which_sessions_are_over_that_nobody_was_attached_to(
     scene.agent.wait_for_status(r#""state":"up""#).unwrap();
     assert_eq!(scene.sessions(ENDED).len(), 0);
     scene.agent.stop().unwrap();
-    assert!(!Path::new(&process).exists());
+    let gone = poll(LIMIT, || (!Path::new(&process).exists()).then_some(()));
+    assert!(gone.is_some(), "{process} goes on\n{}", scene.agent.log());
     scene.wait_for_event(ENDED);
     assert_eq!(scene.sessions(ENDED), scene.sessions(STARTED));
 }

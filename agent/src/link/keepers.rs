@@ -79,6 +79,7 @@ impl Keepers {
             over: Vec::new(),
         };
         for socket in inherited.keepers {
+            let said_before = keepers.over.len();
             match timeout(HELLO_LIMIT, Keeper::meet(socket, &mut keepers.over)).await {
                 Ok(Some(keeper)) => {
                     // Each belongs to one list: a number that is free may be another's.
@@ -87,6 +88,8 @@ impl Keepers {
                         .retain(|child| !keeper.children.contains(child));
                     keepers.list.push(keeper);
                 }
+                // It has ended with its last session meanwhile.
+                Ok(None) if keepers.over.len() > said_before => {}
                 // Without its socket it ends.
                 Ok(None) | Err(_) => log::warn!("an older process that kept sessions is lost"),
             }
@@ -228,9 +231,11 @@ impl Keepers {
         self.left.retain(|child| sys::reap(*child) == Child::Runs);
     }
 
-    /// Their sockets, for the next program in this process.
+    /// The sockets of those that have sessions, for the next program in this process. Others have
+    /// ended, or are about to.
     pub(super) fn sockets(&self) -> Vec<BorrowedFd<'_>> {
-        self.list.iter().map(|keeper| keeper.wire.as_fd()).collect()
+        let keep = self.list.iter().filter(|keeper| keeper.live() > 0);
+        keep.map(|keeper| keeper.wire.as_fd()).collect()
     }
 
     fn of(&self, id: StreamId) -> Option<&Keeper> {

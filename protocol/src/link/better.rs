@@ -24,7 +24,7 @@ use crate::transport::{FIRST_PROBE, Kind, Plan};
 
 /// What a try costs that comes to nothing: that link, a heartbeat and its repetitions, and another
 /// link over QUIC.
-const TRY: u64 = cost::SSH_LINK + 4 * cost::SSH_HEARTBEAT + cost::LINK;
+const TRY: u64 = cost::SSH_LINK + 6 * cost::SSH_HEARTBEAT + cost::LINK;
 /// A try may cost such a part of what QUIC does meanwhile.
 const PART: u32 = 20;
 
@@ -169,7 +169,7 @@ impl Link {
             return None;
         }
         // In this time, QUIC costs as much as a try.
-        let beats = u32::try_from(TRY / cost::HEARTBEAT).unwrap_or(u32::MAX);
+        let beats = u32::try_from(TRY.div_ceil(cost::HEARTBEAT)).unwrap_or(u32::MAX);
         let once = quic.interval().saturating_mul(beats);
         let share = once.saturating_mul(PART);
         let was_lost = !saves && ssh.known().lost_s > 0;

@@ -14,7 +14,7 @@ use crate::world::{Path, World};
 
 const DAY: Duration = s(24 * 3600);
 /// What a try costs that comes to nothing.
-const TRY: u64 = cost::SSH_LINK + 4 * cost::SSH_HEARTBEAT + cost::LINK;
+const TRY: u64 = cost::SSH_LINK + 6 * cost::SSH_HEARTBEAT + cost::LINK;
 
 /// How many seconds it keeps mappings, and what TCP is to it.
 #[derive(Debug, Clone, Copy)]

@@ -9,6 +9,8 @@
 //! Where the proxy itself is the client's end, the session ends with the client's connection, and is
 //! *lost* while the agent's link is.
 
+mod dialling;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::splice::Moved;
+use dialling::Dialling;
 
 #[cfg(test)]
 mod tests;
@@ -128,22 +131,6 @@ pub struct Sessions {
     held_here: Arc<Semaphore>,
     /// How many are still dialling.
     dialling: Arc<AtomicUsize>,
-}
-
-/// Counts as long as somebody dials.
-struct Dialling(Arc<AtomicUsize>);
-
-impl Dialling {
-    fn new(all: &Arc<AtomicUsize>) -> Self {
-        all.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(all))
-    }
-}
-
-impl Drop for Dialling {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 /// One stream that carries a session, or may do so soon.

@@ -102,7 +102,7 @@ impl Program {
             environment.push(c_string(&joined(name, &value))?);
         }
         environment.push(c_string(&joined(VARIABLE.into(), OsStr::new(word)))?);
-        Ok(execve(&path, &arguments, &environment)?)
+        execve(&path, &arguments, &environment).map_err(io::Error::from)
     }
 }
 

@@ -224,7 +224,14 @@ impl Runner {
         if heard && (self.sessions.count() > 0 || self.supervisor.is_listening()) {
             self.supervisor.handle_heard(now);
         }
-        self.supervisor.handle_attended(self.sessions.count() > 0);
+        let attended = self.sessions.count() > 0;
+        if let Some(open) = self.connections.held_mut()
+            && attended
+            && !self.supervisor.is_listening()
+        {
+            open.urge(LOOK, now);
+        }
+        self.supervisor.handle_attended(attended);
         self.supervisor.handle_timeout(now);
         self.act(now);
         let sessions = &self.sessions;

@@ -39,6 +39,8 @@ pub(super) struct Open {
     writer: JoinHandle<()>,
     tasks: [AbortHandle; 2],
     heard: u64,
+    /// What was owed by the cluster, and since when.
+    owed: (Option<u32>, Duration),
 }
 
 impl Open {
@@ -69,6 +71,7 @@ impl Open {
             writer,
             tasks,
             heard: 0,
+            owed: (None, Duration::ZERO),
         }
     }
 
@@ -100,6 +103,21 @@ impl Open {
     pub(super) fn was_heard(&mut self) -> bool {
         let heard = self.transport.traffic().heard;
         std::mem::replace(&mut self.heard, heard) != heard
+    }
+
+    /// Asks again, every `patience`, as long as the cluster does not acknowledge what was sent: the
+    /// transport by itself does so less and less often, and holds back all else meanwhile, answers
+    /// of its own included.
+    pub(super) fn urge(&mut self, patience: Duration, now: Duration) {
+        let owed = self.transport.owed();
+        let same = owed.is_some() && owed == self.owed.0;
+        if same && now.saturating_sub(self.owed.1) < patience {
+            return;
+        }
+        self.owed = (owed, now);
+        if same {
+            self.transport.ping();
+        }
     }
 
     pub(super) fn traffic(&self) -> Traffic {

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use link_quic::{Control, insist, nameless, packet_sizes};
+use link_quic::{Control, answers, insist, nameless, packet_sizes};
 use nix::sys::socket::{setsockopt, sockopt};
 use protocol::error::CloseCode;
 use protocol::message::join::EXPORTED;
@@ -211,6 +211,11 @@ impl Transport for Quic {
     fn ping(&self) -> bool {
         insist(self.connection.congestion_state(), PINGS);
         self.connection.send_datagram(bytes::Bytes::new()).is_ok()
+    }
+
+    fn owed(&self) -> Option<u32> {
+        let answers = answers(self.connection.congestion_state());
+        answers.owed.then_some(answers.count)
     }
 
     fn rebind(&self) -> Result<(), Fault> {

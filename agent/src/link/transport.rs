@@ -57,6 +57,10 @@ pub(crate) trait Transport: Send + Sync {
     fn ping(&self) -> bool {
         false
     }
+    /// How often the peer has acknowledged something, unless it was everything by then.
+    fn owed(&self) -> Option<u32> {
+        None
+    }
     /// Where the peer is.
     fn remote(&self) -> Option<IpAddr> {
         None

@@ -47,22 +47,28 @@ impl ControllerFactory for Control {
         Box::new(Path {
             state: Congestion::new(current_mtu, Duration::ZERO),
             epoch: now,
+            in_flight: 0,
             shared: Arc::default(),
         })
     }
 }
 
 /// Makes room for one packet more, up to `most`, until something is acknowledged again. A window that is full of
-/// what a dead path has swallowed lets nothing out that could find the path alive; QUIC itself only
-/// asks again after twice the time each time.
+/// what a dead path has swallowed lets nothing out that could find the path alive, not even an
+/// acknowledgement; QUIC itself only asks again after twice the time each time. A window that has
+/// shrunk meanwhile may be more than full.
 ///
 /// `state` is what `quinn::Connection::congestion_state` gives.
 pub fn insist(state: Box<dyn Controller>, most: u32) {
     if let Ok(path) = state.into_any().downcast::<Path>() {
         let extra = path.shared.extra.load(Ordering::Relaxed);
-        path.shared
-            .extra
-            .store(most.min(extra + 1), Ordering::Relaxed);
+        if extra < most {
+            let full = path.window().max(path.in_flight.saturating_add(1));
+            let room = full.saturating_add(path.state.packet());
+            let room = u32::try_from(room).unwrap_or(u32::MAX);
+            path.shared.room.store(room, Ordering::Relaxed);
+            path.shared.extra.store(extra + 1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -91,14 +97,18 @@ pub fn answers(state: Box<dyn Controller>) -> Answers {
 struct Path {
     state: Congestion,
     epoch: Instant,
+    /// Bytes that are neither acknowledged nor lost, or a few more.
+    in_flight: u64,
     shared: Arc<Shared>,
 }
 
 /// What those know as well who have a clone.
 #[derive(Debug, Default)]
 struct Shared {
-    /// Packets.
+    /// Packets beyond the window, since something was acknowledged.
     extra: AtomicU32,
+    /// The window with them, in bytes.
+    room: AtomicU32,
     count: AtomicU32,
     owed: AtomicBool,
 }
@@ -125,7 +135,8 @@ impl Path {
 }
 
 impl Controller for Path {
-    fn on_sent(&mut self, now: Instant, _: u64, _: u64) {
+    fn on_sent(&mut self, now: Instant, bytes: u64, _: u64) {
+        self.in_flight = self.in_flight.saturating_add(bytes);
         self.state.handle_sent(self.at(now));
     }
 
@@ -140,14 +151,17 @@ impl Controller for Path {
         let (sent, now) = (self.at(sent), self.at(now));
         self.state.handle_arrived(bytes, app_limited, sent, now);
         self.shared.extra.store(0, Ordering::Relaxed);
+        self.shared.room.store(0, Ordering::Relaxed);
     }
 
     fn on_end_acks(&mut self, now: Instant, in_flight: u64, _: bool, _: Option<u64>) {
+        self.in_flight = in_flight;
         self.shared.answered(in_flight == 0);
         self.state.handle_arrived_all(self.at(now));
     }
 
     fn on_congestion_event(&mut self, now: Instant, _: Instant, all: bool, lost_bytes: u64) {
+        self.in_flight = self.in_flight.saturating_sub(lost_bytes);
         self.state.handle_lost(lost_bytes, all, self.at(now));
     }
 
@@ -156,10 +170,8 @@ impl Controller for Path {
     }
 
     fn window(&self) -> u64 {
-        let extra = u64::from(self.shared.extra.load(Ordering::Relaxed));
-        self.state
-            .window()
-            .saturating_add(extra * self.state.packet())
+        let room = self.shared.room.load(Ordering::Relaxed);
+        self.state.window().max(u64::from(room))
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
@@ -197,6 +209,20 @@ mod tests {
     }
 
     #[test]
+    fn there_is_room_beyond_what_a_dead_path_has_swallowed() {
+        const SWALLOWED: u64 = 200_000;
+        let start = Instant::now();
+        let mut path = path(start);
+        path.on_sent(start, SWALLOWED, 0);
+        // After so long a silence, the window is small again.
+        path.on_sent(start + Duration::from_secs(11), 60, 1);
+        assert!(path.window() < SWALLOWED);
+        insist(path.clone_box(), 10);
+        // quinn sends a packet only if it leaves some of the window.
+        assert!(path.window() > SWALLOWED + 60 + 1200);
+    }
+
+    #[test]
     fn there_is_an_end_to_it() {
         let path = path(Instant::now());
         for _ in 0..100 {
@@ -204,6 +230,7 @@ mod tests {
         }
         assert_eq!(path.window(), path.initial_window() + 10 * 1200);
     }
+
     #[test]
     fn what_is_acknowledged_is_counted_and_whether_it_was_all() {
         let start = Instant::now();

@@ -97,7 +97,10 @@ impl Link {
 
     /// The held link is dark no more: what was to take its place is not needed, unless the cluster
     /// may have taken it.
+    ///
+    /// What the dark has swallowed goes out again once something later is acknowledged.
     pub(super) fn lighten(&mut self, now: Duration) {
+        self.send_heartbeat();
         if self.is_greeting() {
             self.why = Why::Detour(0);
         } else if !self.needs_another() {

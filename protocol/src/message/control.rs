@@ -127,7 +127,8 @@ pub enum ToAgent<'a> {
         /// The new address and port, as the cluster sees them.
         addr: Text<'a, 64>,
     },
-    /// A session that outlives its links must end: its user was removed or locked.
+    /// A session that outlives its links must end: its user was removed or locked, or has given up
+    /// waiting for the answer to its dial.
     EndSession {
         /// As in the dial that started it.
         session_id: [u8; 16],

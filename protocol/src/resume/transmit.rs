@@ -8,7 +8,7 @@ use super::ring::copy;
 use super::{ACK_DELAY, Generation, Stream};
 
 /// Acknowledgements at least this far apart, unless time asks for one...
-const STEP: core::ops::RangeInclusive<u32> = 4 * 1024..=64 * 1024;
+const STEP: core::ops::RangeInclusive<u32> = 4 * 1024..=128 * 1024;
 /// ...and at least so many for what may be under way.
 const STEPS: u32 = 4;
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hil_tests::cluster::me;
-use hil_tests::net::emulator::Shape;
+use hil_tests::net::emulator::{Direction, Interface, Shape};
 use hil_tests::process::poll;
 use hil_tests::scene;
 use hil_tests::scene::{NODE, REACH_LIMIT};
@@ -35,6 +35,24 @@ fn a_device_is_back_after_twenty_seconds_without_a_network() {
     scene.links.mend();
     let back = scene.reach().unwrap();
     println!("reached {back:?} after a cut of 20 s");
+}
+
+#[test]
+fn a_dial_that_was_given_up_leaves_no_session_on_the_device() {
+    let scene = scene!();
+    // The device hears of it, and is not heard.
+    let link = scene.links.link(Interface::Wlan);
+    link.set_cut_one(Direction::Up, true);
+    std::thread::scope(|scope| {
+        let dial = scope.spawn(|| scene.ssh("true"));
+        scene.agent.wait_for_status(r#""sessions":1"#).unwrap();
+        let sentence = "gateway-1 is offline: last seen";
+        let refused = dial.join().unwrap().unwrap();
+        refused.refused(252, sentence).unwrap();
+    });
+    scene.agent.wait_for_status(r#""sessions":0"#).unwrap();
+    link.set_cut_one(Direction::Up, false);
+    scene.reach().unwrap();
 }
 
 #[test]

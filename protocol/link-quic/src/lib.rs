@@ -53,6 +53,10 @@ impl ControllerFactory for Control {
     }
 }
 
+/// A UDP payload of so many bytes may be nothing but an acknowledgement: header, connection id, a
+/// few ranges, tag. What a session has to say is longer.
+const ACKNOWLEDGEMENT: u64 = 48;
+
 /// Makes room for one packet more, up to `most`, until something is acknowledged again. A window that is full of
 /// what a dead path has swallowed lets nothing out that could find the path alive, not even an
 /// acknowledgement; QUIC itself only asks again after twice the time each time. A window that has
@@ -77,8 +81,8 @@ pub fn insist(state: Box<dyn Controller>, most: u32) {
 pub struct Answers {
     /// How often there was something new in it. It wraps.
     pub count: u32,
-    /// Whether it was not all then. Packets of before that are lost are only sent again once a later
-    /// one is acknowledged.
+    /// Whether it was not all then, or something was said since. Packets of before that are lost are
+    /// only sent again once a later one is acknowledged.
     pub owed: bool,
 }
 
@@ -137,6 +141,9 @@ impl Path {
 impl Controller for Path {
     fn on_sent(&mut self, now: Instant, bytes: u64, _: u64) {
         self.in_flight = self.in_flight.saturating_add(bytes);
+        if bytes > ACKNOWLEDGEMENT {
+            self.shared.owed.store(true, Ordering::Relaxed);
+        }
         self.state.handle_sent(self.at(now));
     }
 
@@ -229,6 +236,19 @@ mod tests {
             insist(path.clone_box(), 10);
         }
         assert_eq!(path.window(), path.initial_window() + 10 * 1200);
+    }
+
+    #[test]
+    fn what_was_said_after_the_last_answer_is_owed_and_acknowledgements_are_not() {
+        let start = Instant::now();
+        let mut path = path(start);
+        path.on_end_acks(start, 0, true, None);
+        path.on_sent(start, 30, 0);
+        assert!(!answers(path.clone_box()).owed);
+        path.on_sent(start, 88, 1);
+        assert!(answers(path.clone_box()).owed);
+        path.on_end_acks(start, 0, true, None);
+        assert!(!answers(path.clone_box()).owed);
     }
 
     #[test]

@@ -151,6 +151,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_said_right_after_an_answer_is_owed_too() {
+        let (mut looks, now) = (Looks::default(), Instant::now());
+        looks.look(counts(5, 9, false), now);
+        // Both between two looks.
+        let silent = counts(7, 10, true);
+        assert!(!looks.look(silent, now));
+        assert!(!looks.look(silent, now));
+        assert!(looks.look(silent, now));
+    }
+
+    #[test]
     fn who_was_not_looked_at_for_long_is_not_asked() {
         let (mut looks, now) = (Looks::default(), Instant::now());
         let silent = counts(6, 9, false);

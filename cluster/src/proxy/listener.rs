@@ -136,7 +136,6 @@ impl Front {
         };
         drop(place);
         link_ssh::tcp::keep_alive(tls.get_ref().0)?;
-        link_ssh::tcp::give_up(tls.get_ref().0)?;
         let caller = Caller { user, addr };
         self.proxy.serve_dial(caller, Stream::io(tls)).await;
         Ok(())

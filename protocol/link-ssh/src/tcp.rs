@@ -28,19 +28,6 @@ pub fn keep_alive(tcp: &impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a socket give up, within the same minute, an end that takes nothing of what is sent: while
-/// something is on its way, the kernel asks no questions. For who comes back by another connection;
-/// somebody's plain `ssh` does not, and TCP may help it over a longer cut.
-///
-/// # Errors
-/// What the kernel says.
-pub fn give_up(tcp: &impl AsFd) -> io::Result<()> {
-    let (idle, interval, count) = KEEPALIVE;
-    let timeout = (idle + interval * count).saturating_mul(1000);
-    setsockopt(tcp, sockopt::TcpUserTimeout, &timeout)?;
-    Ok(())
-}
-
 /// Makes a socket send at once, and notice in time that nobody takes what it sends.
 ///
 /// # Errors
@@ -78,7 +65,5 @@ mod tests {
             getsockopt(&tcp, sockopt::TcpKeepCount).unwrap(),
         );
         assert_eq!(asked, KEEPALIVE);
-        give_up(&tcp).unwrap();
-        assert_eq!(getsockopt(&tcp, sockopt::TcpUserTimeout).unwrap(), 60_000);
     }
 }

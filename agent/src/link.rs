@@ -48,6 +48,7 @@ pub(crate) mod transport;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use protocol::keepalive::Profile;
 use protocol::link::{Config, Link};
 use protocol::resume::Limits;
 use protocol::transport::Plan;
@@ -225,8 +226,11 @@ impl Runner {
             self.supervisor.handle_heard(now);
         }
         let attended = self.sessions.count() > 0;
+        // Where bytes cost money, only who is there is asked.
+        let free = self.thrift.profile(self.network.kind) != Profile::Metered;
         if let Some(open) = self.connections.held_mut()
             && attended
+            && (heard || free)
             && !self.supervisor.is_listening()
         {
             open.urge(LOOK, now);

@@ -32,9 +32,9 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 const RECEIVE_WINDOW: u32 = 4 * STREAM_WINDOW;
 /// Bytes (RFC 768).
 const UDP_HEADER: u64 = 8;
-/// Pings that find room beside what a silent path has swallowed: one every 1.2 s for a quarter of an
-/// hour, after which the link is given up.
-const PINGS: u32 = 1024;
+/// Pings that find room beside what a silent path has swallowed: at most one a second for a quarter
+/// of an hour, after which a dark link is given up, and for as long before it counts as dark.
+const PINGS: u32 = 2048;
 /// Datagrams that wait to be sent: they are empty, and one is as good as many.
 const DATAGRAMS: usize = 64;
 /// What is kept until the cluster has acknowledged it. One stream gets 1 MiB of the cluster, so that

@@ -14,7 +14,6 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use protocol::identity::NodeId;
-use protocol::message::control::ToAgent;
 use protocol::message::dial::{
     DialHeader, DialRefusal, DialReply, LinkRequest, MAX_LOGINS, OpeningBytes, Permits,
     ResumableDial,
@@ -34,7 +33,7 @@ use crate::audit::{Code, Event, code, rfc3339};
 use crate::auth::ca::peer::UserPeer;
 use crate::tunnel::live::{Live, OpenStream};
 use crate::tunnel::serve::unix;
-use crate::tunnel::stream::{Stream, frame_bytes};
+use crate::tunnel::stream::Stream;
 
 use decide::Permit;
 pub(super) use decide::made_anew;
@@ -325,27 +324,9 @@ impl Proxy {
             Ok(Ok((_, Some(refused)))) => Err(refused),
             Ok(Err(error)) => {
                 tracing::info!(node = %node.id, error = format!("{error:#}"), "dial failed");
-                take_back(&live, request);
                 Err(silent(node, &live, "its link broke"))
             }
-            Err(_) => {
-                take_back(&live, request);
-                Err(silent(node, &live, "its link is silent"))
-            }
-        }
-    }
-}
-
-/// Ends a session that an agent may have begun, although nobody has heard its answer: it would keep
-/// a place for a client that does not come back.
-fn take_back(live: &Live, request: &LinkRequest<'_>) {
-    if let LinkRequest::Resumable(dial) = request
-        && let Ok(Opening::Open(open)) = Opening::decode(dial.opening.as_bytes())
-    {
-        let session_id = open.id.0;
-        if let Ok(frame) = frame_bytes(&ToAgent::EndSession { session_id }) {
-            // A link that takes nothing is about to end; then the session has its grace time.
-            live.control.try_send(frame).ok();
+            Err(_) => Err(silent(node, &live, "its link is silent")),
         }
     }
 }

@@ -54,12 +54,12 @@ impl ControllerFactory for Control {
 }
 
 /// A UDP payload of so many bytes may be nothing but an acknowledgement: header, connection id, a
-/// few ranges, tag. What a session has to say is longer.
+/// few ranges, tag. Most of what a session has to say is longer.
 const ACKNOWLEDGEMENT: u64 = 48;
 
 /// Makes room for one packet more, up to `most`, until something is acknowledged again. A window that is full of
-/// what a dead path has swallowed lets nothing out that could find the path alive, not even an
-/// acknowledgement; QUIC itself only asks again after twice the time each time. A window that has
+/// what a dead path has swallowed lets nothing out that could find the path alive, nor, while data
+/// waits, an acknowledgement; QUIC itself only asks again after twice the time each time. A window that has
 /// shrunk meanwhile may be more than full.
 ///
 /// `state` is what `quinn::Connection::congestion_state` gives.
@@ -101,7 +101,7 @@ pub fn answers(state: Box<dyn Controller>) -> Answers {
 struct Path {
     state: Congestion,
     epoch: Instant,
-    /// Bytes that are neither acknowledged nor lost, or a few more.
+    /// Bytes that are neither acknowledged nor lost, or about as many.
     in_flight: u64,
     shared: Arc<Shared>,
 }
@@ -157,12 +157,14 @@ impl Controller for Path {
     ) {
         let (sent, now) = (self.at(sent), self.at(now));
         self.state.handle_arrived(bytes, app_limited, sent, now);
-        self.shared.extra.store(0, Ordering::Relaxed);
-        self.shared.room.store(0, Ordering::Relaxed);
     }
 
+    // Comes only with something new, also while quinn keeps the rest from us until it has validated
+    // another path.
     fn on_end_acks(&mut self, now: Instant, in_flight: u64, _: bool, _: Option<u64>) {
         self.in_flight = in_flight;
+        self.shared.extra.store(0, Ordering::Relaxed);
+        self.shared.room.store(0, Ordering::Relaxed);
         self.shared.answered(in_flight == 0);
         self.state.handle_arrived_all(self.at(now));
     }
@@ -212,7 +214,7 @@ mod tests {
             assert_eq!(path.window(), before + number * 1200);
         }
         path.on_end_acks(start, 0, true, None);
-        assert_eq!(path.window(), before + 5 * 1200, "nothing has arrived");
+        assert_eq!(path.window(), before);
     }
 
     #[test]

@@ -127,8 +127,7 @@ pub enum ToAgent<'a> {
         /// The new address and port, as the cluster sees them.
         addr: Text<'a, 64>,
     },
-    /// A session that outlives its links must end: its user was removed or locked, or has given up
-    /// waiting for the answer to its dial.
+    /// A session that outlives its links must end: its user was removed or locked.
     EndSession {
         /// As in the dial that started it.
         session_id: [u8; 16],

@@ -48,20 +48,19 @@ fn logged(scene: &Scene, words: &str, count: usize) {
     assert!(poll(REACH_LIMIT, enough).is_some(), "{}", scene.agent.log());
 }
 
+/// A program on the device that gives back what it is given.
+fn copied(scene: &Scene) -> Child {
+    let mut tsh = scene.operator.command().unwrap();
+    tsh.args(["ssh", &format!("{}@{NODE}", me()), "cat"]);
+    piped(&mut tsh).unwrap()
+}
+
 #[test]
 fn a_copy_goes_on_when_its_device_falls_back_to_tcp_and_returns() {
     let Some(links) = links() else { return };
     let mut scene = Scene::behind(links, "keepalive = \"lan\"\n").unwrap();
     scene.start().unwrap();
-    let target = format!("{}@{NODE}", me());
-    let copy = piped(
-        scene
-            .operator
-            .command()
-            .unwrap()
-            .args(["ssh", &target, "cat"]),
-    );
-    comes_back_whole(copy.unwrap(), &pattern(SIZE), 2, |part| {
+    comes_back_whole(copied(&scene), &pattern(SIZE), 2, |part| {
         if part == 1 {
             scene.links.block(udp());
             logged(&scene, "link up over SSH", 1);
@@ -78,15 +77,7 @@ fn a_copy_goes_on_when_its_device_is_elsewhere_over_tcp() {
     let Some(links) = links() else { return };
     let mut scene = Scene::behind(links, "transport = \"ssh\"\n").unwrap();
     scene.start().unwrap();
-    let target = format!("{}@{NODE}", me());
-    let copy = piped(
-        scene
-            .operator
-            .command()
-            .unwrap()
-            .args(["ssh", &target, "cat"]),
-    );
-    comes_back_whole(copy.unwrap(), &pattern(SIZE), 4, |part| {
+    comes_back_whole(copied(&scene), &pattern(SIZE), 4, |part| {
         scene.wlan().roam().unwrap();
         logged(
             &scene,

@@ -57,7 +57,7 @@ pub(crate) trait Transport: Send + Sync {
     fn ping(&self) -> bool {
         false
     }
-    /// How often the peer has acknowledged something, unless it was everything by then.
+    /// How often the peer has acknowledged something, if anything that was said is still to be.
     fn owed(&self) -> Option<u32> {
         None
     }

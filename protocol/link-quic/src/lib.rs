@@ -57,10 +57,11 @@ impl ControllerFactory for Control {
 /// few ranges, tag. Most of what a session has to say is longer.
 const ACKNOWLEDGEMENT: u64 = 48;
 
-/// Makes room for one packet more, up to `most`, until something is acknowledged again. A window that is full of
-/// what a dead path has swallowed lets nothing out that could find the path alive, nor, while data
-/// waits, an acknowledgement; QUIC itself only asks again after twice the time each time. A window that has
-/// shrunk meanwhile may be more than full.
+/// Makes room for one packet more, up to `most`, until something is acknowledged again.
+///
+/// A window that is full of what a dead path has swallowed lets nothing out that could find the path
+/// alive, nor, while data waits, an acknowledgement; QUIC itself only asks again after twice the time
+/// each time. A window that has shrunk meanwhile may be more than full.
 ///
 /// `state` is what `quinn::Connection::congestion_state` gives.
 pub fn insist(state: Box<dyn Controller>, most: u32) {

@@ -76,9 +76,12 @@ use roam::{Memories, Thrift};
 use sessions::Sessions;
 use told::Told;
 
-/// How often a link with sessions is looked at for signs of life: a fifth of the shortest
-/// keepalive, so that a heartbeat is at most that much late.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often a link with sessions is looked at for signs of life: a heartbeat is late by that much
+/// at most.
+const LOOK: Duration = Duration::from_millis(500);
+/// What was sent while sessions are open is to be acknowledged within this time; else the cluster
+/// is asked, as often.
+const URGE: Duration = Duration::from_secs(1);
 /// How often a link is looked at while a sign of life is waited for: nothing else would tell that
 /// a packet was acknowledged.
 const LISTEN: Duration = Duration::from_millis(250);
@@ -226,14 +229,15 @@ impl Runner {
             self.supervisor.handle_heard(now);
         }
         let attended = self.sessions.count() > 0;
+        let asked = self.connections.held_mut().is_some_and(Open::was_asked);
         // Where bytes cost money, only who is there is asked.
         let free = self.thrift.profile(self.network.kind) != Profile::Metered;
         if let Some(open) = self.connections.held_mut()
             && attended
-            && (heard || free)
+            && (heard || asked || free)
             && !self.supervisor.is_listening()
         {
-            open.urge(LOOK, now);
+            open.urge(URGE, now);
         }
         self.supervisor.handle_attended(attended);
         self.supervisor.handle_timeout(now);

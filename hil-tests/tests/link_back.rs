@@ -24,7 +24,9 @@ use tempfile::TempDir;
 const NODE: &str = "gateway-1";
 const ROUND_TRIP: Duration = Duration::from_millis(80);
 /// So long that QUIC by itself would ask again after as much time.
-const LONG: Duration = Duration::from_secs(25);
+const LONG: Duration = Duration::from_secs(20);
+/// Well before that, and well after anything that was told.
+const SOON: Duration = Duration::from_secs(10);
 /// So short that nobody holds the link for dead yet.
 const SHORT: Duration = Duration::from_millis(3300);
 /// Long before a session is given up, and long after it should have gone on.
@@ -119,6 +121,7 @@ impl Session {
         come(self);
         let took = self.hear(what);
         println!("{what}: gone for {gone:?}, an echo after {took:?}");
+        assert!(took < SOON, "{}", self.agent.log());
     }
 
     fn run(&mut self) {

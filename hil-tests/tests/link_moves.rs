@@ -8,6 +8,9 @@
     reason = "a test fails by panicking, and prints what it measures"
 )]
 
+use std::time::Instant;
+
+use hil_tests::net::emulator::Emulator;
 use hil_tests::scene;
 use hil_tests::scene::Scene;
 
@@ -83,5 +86,24 @@ fn a_path_that_swallows_long_packets_from_now_on() {
     let counters = scene.wlan().counters();
     for swallowed in [counters.up.filtered, counters.down.filtered] {
         assert!(swallowed.packets > 0, "{counters:?}");
+    }
+}
+
+#[test]
+fn where_bytes_cost_nothing_a_dial_after_another_nat_is_served_by_an_idle_device() {
+    let Ok(links) = Emulator::new(7) else {
+        eprintln!("skipped: this machine does not let us emulate links");
+        return;
+    };
+    let mut scene = Scene::behind(links, "keepalive = \"lan\"\n").unwrap();
+    scene.start().unwrap();
+    for _ in 0..5 {
+        // Sessions of dials are over before.
+        scene.agent.wait_for_status(r#""sessions":0"#).unwrap();
+        scene.wlan().change_nat();
+        let start = Instant::now();
+        let served = scene.ssh("echo served").unwrap();
+        assert_eq!(served.ok().unwrap(), "served\n");
+        println!("served {:?} after the change", start.elapsed());
     }
 }

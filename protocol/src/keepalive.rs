@@ -56,14 +56,15 @@ impl Profile {
         })
     }
 
-    /// The longest silence while somebody uses the device. A NAT on the way that is another one
-    /// all of a sudden tells nobody: it shows when the agent sends, and until then nothing comes in.
+    /// The longest silence while somebody uses the device, or always where bytes cost nothing. A
+    /// NAT on the way that is another one all of a sudden tells nobody: it shows when the agent
+    /// sends, and until then nothing comes in.
     #[must_use]
-    pub const fn attended(self) -> Duration {
+    const fn attended(self) -> Duration {
         match self {
             Self::Metered => Duration::MAX,
-            Self::Normal => Duration::from_secs(5),
-            Self::Lan => Duration::from_secs(3),
+            Self::Normal => Duration::from_secs(1),
+            Self::Lan => Duration::from_millis(500),
         }
     }
 
@@ -175,10 +176,14 @@ impl Keepalive {
         self.price.a_day(self.interval())
     }
 
-    /// How long to be silent next while somebody uses the device.
+    /// How long to be silent next where a heartbeat is all that a changed way needs.
     #[must_use]
-    pub fn attended(&self) -> Duration {
-        self.interval().min(self.profile.attended())
+    pub fn interval_if(&self, attended: bool) -> Duration {
+        if attended || self.profile == Profile::Lan {
+            self.interval().min(self.profile.attended())
+        } else {
+            self.interval()
+        }
     }
 
     fn wish(&self) -> Duration {
@@ -372,7 +377,10 @@ mod tests {
             keepalive.lost();
         }
         assert_eq!(keepalive, before);
-        assert!(keepalive.attended() < keepalive.interval());
+        assert!(keepalive.interval_if(true) < keepalive.interval());
+        assert_eq!(keepalive.interval_if(false), keepalive.interval());
+        keepalive.enter(Profile::Lan, Known::default());
+        assert!(keepalive.interval_if(false) < Duration::from_secs(1));
     }
 
     #[test]

@@ -463,8 +463,16 @@ impl Link {
     /// How long the link may be silent at present, if there is one.
     #[must_use]
     pub fn keepalive(&self) -> Option<Duration> {
-        let kind = self.held.as_ref()?.kind;
-        self.keepalive_of(kind).map(Keepalive::interval)
+        self.silence_if(false, self.held.as_ref()?.kind)
+    }
+
+    /// TCP cannot move to another mapping, so there is nothing to be gained from asking sooner.
+    fn silence_if(&self, attended: bool, kind: Kind) -> Option<Duration> {
+        let keepalive = self.keepalive_of(kind)?;
+        Some(match kind {
+            Kind::Quic => keepalive.interval_if(attended),
+            Kind::Ssh => keepalive.interval(),
+        })
     }
 
     /// What to remember of the network.

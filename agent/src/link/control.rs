@@ -39,8 +39,28 @@ pub(super) struct Open {
     writer: JoinHandle<()>,
     tasks: [AbortHandle; 2],
     heard: u64,
-    /// What was owed by the cluster, and since when.
-    owed: (Option<u32>, Duration),
+    asked: u64,
+    debt: Debt,
+}
+
+/// What the cluster has not acknowledged: how often it had acknowledged something before, and since
+/// when that is so.
+#[derive(Debug, Clone, Copy, Default)]
+struct Debt {
+    owed: Option<u32>,
+    since: Duration,
+}
+
+impl Debt {
+    /// Whether nothing was acknowledged for so long. The time runs anew then.
+    fn is_overdue(&mut self, owed: Option<u32>, patience: Duration, now: Duration) -> bool {
+        let same = owed.is_some() && owed == self.owed;
+        if same && now.saturating_sub(self.since) < patience {
+            return false;
+        }
+        *self = Self { owed, since: now };
+        same
+    }
 }
 
 impl Open {
@@ -71,7 +91,8 @@ impl Open {
             writer,
             tasks,
             heard: 0,
-            owed: (None, Duration::ZERO),
+            asked: 0,
+            debt: Debt::default(),
         }
     }
 
@@ -105,17 +126,18 @@ impl Open {
         std::mem::replace(&mut self.heard, heard) != heard
     }
 
+    /// Whether the cluster asked for a sign of life since the last call. That is none of its own: it
+    /// asks whether or not it hears anything.
+    pub(super) fn was_asked(&mut self) -> bool {
+        let asked = self.transport.traffic().asked;
+        std::mem::replace(&mut self.asked, asked) != asked
+    }
+
     /// Asks again, every `patience`, as long as the cluster does not acknowledge what was sent: the
     /// transport by itself does so less and less often, and holds back all else meanwhile, answers
     /// of its own included.
     pub(super) fn urge(&mut self, patience: Duration, now: Duration) {
-        let owed = self.transport.owed();
-        let same = owed.is_some() && owed == self.owed.0;
-        if same && now.saturating_sub(self.owed.1) < patience {
-            return;
-        }
-        self.owed = (owed, now);
-        if same {
+        if self.debt.is_overdue(self.transport.owed(), patience, now) {
             self.transport.ping();
         }
     }
@@ -220,4 +242,46 @@ pub(super) fn hello<'a>(
         only_login: machine.only_login.as_deref().map(Text::cut),
         trust_serial,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// At which seconds the cluster is asked, by what it owes at each.
+    fn asked(owed: &[Option<u32>]) -> Vec<usize> {
+        let mut debt = Debt::default();
+        let mut now = SECOND * 100;
+        let mut asked = Vec::new();
+        for (second, &owed) in owed.iter().enumerate() {
+            if debt.is_overdue(owed, SECOND, now) {
+                asked.push(second);
+            }
+            now += SECOND;
+        }
+        asked
+    }
+
+    #[test]
+    fn the_cluster_is_asked_for_as_long_as_it_acknowledges_nothing() {
+        assert_eq!(asked(&[Some(7); 5]), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn who_acknowledges_or_owes_nothing_is_not_asked() {
+        assert!(asked(&[None; 5]).is_empty());
+        assert!(asked(&[Some(7), Some(8), Some(9), None, Some(9)]).is_empty());
+    }
+
+    #[test]
+    fn a_debt_is_not_overdue_before_its_time() {
+        let mut debt = Debt::default();
+        let part = SECOND / 4;
+        let due = |at: u32| debt.is_overdue(Some(0), SECOND, SECOND + part * at);
+        let due: Vec<_> = (0..9).map(due).collect();
+        let at: Vec<_> = (0..9).filter(|at| due[*at]).collect();
+        assert_eq!(at, [4, 8]);
+    }
 }

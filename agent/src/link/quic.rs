@@ -238,6 +238,7 @@ impl Transport for Quic {
             received: wire(stats.udp_rx),
             // Frames are counted after decryption.
             heard: stats.frame_rx.stream.wrapping_add(stats.frame_rx.acks),
+            asked: stats.frame_rx.datagram,
         }
     }
 }

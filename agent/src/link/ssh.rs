@@ -294,6 +294,7 @@ impl Transport for Ssh {
             sent,
             received,
             heard: self.table.heard_so_far(),
+            asked: 0,
         }
     }
 }

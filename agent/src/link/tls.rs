@@ -141,6 +141,7 @@ impl Transport for Joining {
             sent,
             received,
             heard: self.counter.get().received,
+            asked: 0,
         }
     }
 }

@@ -80,6 +80,8 @@ pub(crate) struct Traffic {
     pub(crate) received: u64,
     /// Grows whenever the peer itself is heard. Bytes anybody could have sent do not count.
     pub(crate) heard: u64,
+    /// Grows whenever the peer asks for a sign of life with nothing else to say.
+    pub(crate) asked: u64,
 }
 
 impl Traffic {

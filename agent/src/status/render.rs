@@ -39,7 +39,10 @@ fn text(status: &Status) -> String {
             lines.push(("round trip", format!("{} ms", round_trip.as_millis())));
         }
         if let Some(keepalive) = keepalive {
-            let said = format!("after {} of silence", Span(keepalive));
+            let said = match keepalive.as_millis() {
+                ms @ 1..1000 => format!("after {ms} ms of silence"),
+                _ => format!("after {} of silence", Span(keepalive)),
+            };
             lines.push(("keepalive", said));
         }
         lines.push((
@@ -245,7 +248,7 @@ fn link_value(link: &LinkStatus) -> Value {
             ("up_s", Value::Number(lasting.as_secs())),
             ("dark_s", Value::maybe(*dark, seconds)),
             ("round_trip_ms", Value::maybe(*round_trip, millis)),
-            ("keepalive_s", Value::maybe(*keepalive, seconds)),
+            ("keepalive_ms", Value::maybe(*keepalive, millis)),
             ("bytes_sent", Value::Number(*sent)),
             ("bytes_received", Value::Number(*received)),
         ]),
@@ -380,7 +383,7 @@ problem:     cannot write
                 r#""not_after":"2023-11-21T22:13:20Z","renewal_due":"2023-11-18T10:13:20Z","#,
                 r#""expired":false},"link":{"state":"up","transport":"quic","#,
                 r#""since":"2023-11-14T22:15:00Z","up_s":60,"dark_s":null,"#,
-                r#""round_trip_ms":48,"keepalive_s":25,"bytes_sent":1234,"#,
+                r#""round_trip_ms":48,"keepalive_ms":25000,"bytes_sent":1234,"#,
                 r#""bytes_received":567},"network":{"kind":"cellular","#,
                 r#""id":"992aefcf4fd995d8","interface":"wwan0","local":"10.0.0.7","#,
                 r#""gateway":"10.0.0.1","gateway_hardware":null},"bytes_spent":98765,"#,

@@ -63,7 +63,7 @@ impl Links {
                 never = live.attend() => match never {},
             },
             Err(error) => {
-                tracing::info!(node = %peer.id, addr = %transport.remote(), error = format!("{error:#}"), "link refused");
+                tracing::info!(node = %peer.id, addr = %transport.remote(), error = format!("{error:#}"), "no link came of a connection");
             }
         }
         transport.close(CloseCode::Done);

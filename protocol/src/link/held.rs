@@ -7,7 +7,6 @@ use super::{
     Loss, PROBE_TIMEOUT, Which, Why, index,
 };
 use crate::error::CloseCode;
-use crate::keepalive::Keepalive;
 use crate::message::control::ToAgent;
 use crate::transport::Kind;
 
@@ -169,13 +168,9 @@ impl Link {
         }
     }
 
-    /// How long the link is silent before it asks for a sign of life. TCP cannot move to another
-    /// mapping, so there is nothing to be gained from asking sooner.
+    /// How long the link is silent before it asks for a sign of life.
     fn silence(&self, kind: Kind) -> Option<Duration> {
-        self.keepalive_of(kind).map(match kind {
-            Kind::Quic if self.attended => Keepalive::attended,
-            _ => Keepalive::interval,
-        })
+        self.silence_if(self.attended, kind)
     }
 
     pub(super) fn check_held(&mut self, now: Duration) {
@@ -225,7 +220,10 @@ impl Link {
     /// Asks for a sign of life.
     pub(super) fn beat(&mut self, within: Duration, now: Duration) {
         let again = match self.held.map(|held| held.kind) {
-            Some(Kind::Quic) => now.saturating_add(ASK_AGAIN),
+            Some(Kind::Quic) => {
+                let silence = self.silence(Kind::Quic).unwrap_or(ASK_AGAIN);
+                now.saturating_add(silence.min(ASK_AGAIN))
+            }
             // TCP repeats by itself what got lost.
             _ => Duration::MAX,
         };

@@ -42,6 +42,25 @@ fn a_link_is_back_within_two_seconds_of_the_paths_return() {
     }
 }
 
+#[test]
+fn a_link_that_is_heard_again_says_so_at_once() {
+    let mut world = World::new(3);
+    world.run_until_event();
+    world.run(s(100));
+    world.paths(Path::Dark);
+    assert_eq!(world.run_until_event(), Event::Dark);
+    world.run(s(20));
+    let before = world.heartbeats;
+    world.paths(Path::Up);
+    assert_eq!(world.run_until_event(), Event::Light);
+    world.run(Duration::from_millis(1));
+    assert_eq!(
+        world.heartbeats,
+        before + 2,
+        "one that was answered, and a word back"
+    );
+}
+
 /// Brings the paths back so that the old link is heard while the new one is greeted, or shortly
 /// before or after that.
 fn returning_during_a_detour(seed: u64, lag: Duration) -> World {

@@ -7,6 +7,7 @@ use super::{
     Loss, PROBE_TIMEOUT, Which, Why, index,
 };
 use crate::error::CloseCode;
+use crate::keepalive::Keepalive;
 use crate::message::control::ToAgent;
 use crate::transport::Kind;
 
@@ -132,9 +133,10 @@ impl Link {
     }
 
     /// Tells the cluster of the next silence, unless what it was told before is about right: each
-    /// word costs bytes.
+    /// word costs bytes. Silences that are kept short are not told: they may end at any time.
     pub(super) fn tell_keepalive(&mut self) {
-        let Some(interval) = self.keepalive() else {
+        let keepalive = self.held.and_then(|held| self.keepalive_of(held.kind));
+        let Some(interval) = keepalive.map(Keepalive::interval) else {
             return;
         };
         let wanted = u16::try_from(interval.as_secs()).unwrap_or(u16::MAX);

@@ -70,6 +70,10 @@ fn a_person_who_uses_the_device_has_the_way_looked_at_every_second() {
         let mut world = behind(profile, 300);
         world.run(HOUR);
         let (interval, told) = (world.link.keepalive(), world.told_s);
+        assert!(
+            (15..=120).contains(&told),
+            "{profile:?}: how long the cluster believes in a node that is gone: {told}"
+        );
         world.link.handle_attended(true);
         // Another NAT each time: the agent has to send before anybody can reach it.
         for _ in 0..100 {

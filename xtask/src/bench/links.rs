@@ -8,7 +8,7 @@
 //! link for itself. A side that was not back within the patience counts with all of it.
 
 mod bulk;
-pub(super) mod dial;
+mod dial;
 mod figures;
 pub(super) mod ours;
 pub(super) mod peer;
@@ -35,9 +35,9 @@ const SEED: u64 = 7;
 /// How long dials are tried eagerly: until TCP has tried again that was interrupted for a minute;
 /// and where TCP cannot come back by itself.
 const REVIVES: Duration = Duration::from_mins(1);
-pub(super) const CANNOT_REVIVE: Duration = Duration::from_secs(5);
+const CANNOT_REVIVE: Duration = Duration::from_secs(5);
 /// A side must serve a dial within this time before anything is done to it.
-pub(super) const READY: Duration = Duration::from_mins(10);
+const READY: Duration = Duration::from_mins(10);
 /// Cuts and moves come at other moments of the keepalives each time.
 pub(super) const STEP: Duration = Duration::from_secs(7);
 
@@ -154,7 +154,7 @@ impl<'o> Bench<'o> {
         }
         let mut times = Times::default();
         for run in 0..runs {
-            self.settle()?;
+            settle(&self.ours, &self.peer)?;
             wait(STEP * u32::try_from(run)?);
             say(&format!("{name}, run {} of {runs} ...", run + 1));
             happen(self.links.link(Interface::Wlan))?;
@@ -185,7 +185,7 @@ impl<'o> Bench<'o> {
             self.links.shape(Shape::default());
             self.links.use_congestion_control(control)?;
             self.peer.reconnect()?;
-            self.settle()?;
+            settle(&self.ours, &self.peer)?;
             // The same packets are lost for everybody, as far as they send the same.
             self.links.shape(shape);
             say(&format!("{name}: {} ...", side.name()));
@@ -214,7 +214,7 @@ impl<'o> Bench<'o> {
         }
         let usual = if self.options.long { 60 } else { 10 };
         let time = Duration::from_mins(self.options.idle.unwrap_or(usual));
-        self.settle()?;
+        settle(&self.ours, &self.peer)?;
         let minutes = time.as_secs() / 60;
         say(&format!("{name}: twice {minutes} minutes ..."));
         let (ours, peer) = self.bytes_of(time);
@@ -235,16 +235,16 @@ impl<'o> Bench<'o> {
         let of = |port| counters.bytes_of(port) as f64;
         (of(self.ours.port()), of(self.peer.port()))
     }
+}
 
-    /// Waits until both sides serve dials.
-    fn settle(&self) -> Result<()> {
-        let sides: [&dyn Side; 2] = [&self.ours, &self.peer];
-        for side in sides {
-            let served = dial::time_until_served(side, CANNOT_REVIVE, READY)?;
-            ensure!(served.is_some(), "{} serves no dial", side.name());
-        }
-        Ok(())
+/// Waits until both sides serve dials.
+pub(super) fn settle(ours: &Ours, peer: &Peer) -> Result<()> {
+    let sides: [&dyn Side; 2] = [ours, peer];
+    for side in sides {
+        let served = dial::time_until_served(side, CANNOT_REVIVE, READY)?;
+        ensure!(served.is_some(), "{} serves no dial", side.name());
     }
+    Ok(())
 }
 
 /// Lets time pass, unless the run is interrupted.

@@ -35,7 +35,7 @@ impl Drop for Try {
 
 /// How long it takes from now; nothing if that is longer than `patience`. Tries are rare after
 /// `eager`, unless the side has another tunnel.
-pub(in crate::bench) fn time_until_served(
+pub(super) fn time_until_served(
     side: &dyn Side,
     eager: Duration,
     patience: Duration,

@@ -142,14 +142,35 @@ struct Way {
     counts_cpu: bool,
 }
 
+/// An agent that may keep four times as much of a session.
+const LARGE: &str = "[resume]\nbuffer_kib = 1024\nmemory_kib = 16384\n";
+
+const DIRECTIONS: [&str; 2] = ["from the device", "to the device"];
+
+impl Way {
+    fn bulk(&self, direction: &str) -> String {
+        format!("bulk {direction}, {}", self.name)
+    }
+
+    /// What `--only` looks at.
+    fn wanted(&self, direction: &str) -> String {
+        format!("cost of {}", self.bulk(direction))
+    }
+}
+
+/// Where the processors are the limit.
+fn no_delay(name: &'static str) -> Way {
+    Way {
+        name,
+        shape: Shape::default(),
+        bytes: BULK,
+        counts_cpu: true,
+    }
+}
+
 fn ways() -> [Way; 3] {
     [
-        Way {
-            name: "no delay",
-            shape: Shape::default(),
-            bytes: BULK,
-            counts_cpu: true,
-        },
+        no_delay("no delay"),
         Way {
             name: "50 Mbit/s, 20 ms",
             shape: Shape {
@@ -171,20 +192,39 @@ fn ways() -> [Way; 3] {
 
 /// What is moved a second, and what a byte costs.
 pub(super) fn bulk(setting: &Setting, options: &Options, dir: &Path) -> Result<Table> {
+    bulk_over(&ways(), setting, options, dir)
+}
+
+/// The same without delay, by an agent that may keep more of a session.
+pub(super) fn bulk_with_large_buffers(
+    setting: &mut Setting,
+    options: &Options,
+    dir: &Path,
+) -> Result<Table> {
+    let way = no_delay("no delay, buffers of 1 MiB");
+    if DIRECTIONS.iter().any(|of| options.wants(&way.wanted(of))) {
+        setting.agent.configure(LARGE)?;
+        setting.restart_agent()?;
+    }
+    bulk_over(&[way], setting, options, dir)
+}
+
+fn bulk_over(ways: &[Way], setting: &Setting, options: &Options, dir: &Path) -> Result<Table> {
     let mut table = Table::beside(OTHER);
-    for way in ways() {
+    for way in ways {
         let path = dir.join("bulk");
         write_bulk(&path, way.bytes)?;
         let path = path.to_str().context("path is not UTF-8")?;
         let down = format!("cat {path}");
+        let [from, to] = DIRECTIONS;
         for (direction, command, stdin) in [
-            ("from the device", down.as_str(), "/dev/null"),
-            ("to the device", "cat > /dev/null", path),
+            (from, down.as_str(), "/dev/null"),
+            (to, "cat > /dev/null", path),
         ] {
-            let name = format!("bulk {direction}, {}", way.name);
-            if !options.wants(&format!("cost of {name}")) {
+            if !options.wants(&way.wanted(direction)) {
                 continue;
             }
+            let name = way.bulk(direction);
             say(&format!("{name} ..."));
             setting.links.shape(way.shape);
             let seen = in_turn(options.runs, setting, |user| {

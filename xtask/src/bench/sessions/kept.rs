@@ -14,7 +14,7 @@ use super::{ROUND_TRIP, usual};
 use crate::bench::Options;
 use crate::bench::links::ours::Ours;
 use crate::bench::links::peer::Peer;
-use crate::bench::links::{CANNOT_REVIVE, ORDINARY, READY, STEP, Side, dial, wait};
+use crate::bench::links::{ORDINARY, STEP, settle, wait};
 use ::cross::shell::say;
 
 /// Cuts in seconds, and how often each is made at most.
@@ -164,7 +164,7 @@ impl Device {
     }
 
     fn cut(&self, time: Duration, run: usize, times: &mut Times) -> Result<()> {
-        self.settle()?;
+        settle(&self.ours, &self.peer)?;
         let (ours, peer) = (Typist::start(&self.ours)?, Typist::start(&self.peer)?);
         // At another moment of the keepalives each time.
         wait(BEFORE + STEP * u32::try_from(run)?);
@@ -200,16 +200,6 @@ impl Device {
             return self.links.link(Interface::Wlan).set_carrier(true);
         }
         self.links.mend();
-        Ok(())
-    }
-
-    /// Waits until both sides serve dials.
-    fn settle(&self) -> Result<()> {
-        let sides: [&dyn Side; 2] = [&self.ours, &self.peer];
-        for side in sides {
-            let served = dial::time_until_served(side, CANNOT_REVIVE, READY)?;
-            ensure!(served.is_some(), "{} serves no dial", side.name());
-        }
         Ok(())
     }
 }

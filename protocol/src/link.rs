@@ -466,15 +466,6 @@ impl Link {
         self.silence_if(false, self.held.as_ref()?.kind)
     }
 
-    /// TCP cannot move to another mapping, so there is nothing to be gained from asking sooner.
-    fn silence_if(&self, attended: bool, kind: Kind) -> Option<Duration> {
-        let keepalive = self.keepalive_of(kind)?;
-        Some(match kind {
-            Kind::Quic => keepalive.interval_if(attended),
-            Kind::Ssh => keepalive.interval(),
-        })
-    }
-
     /// What to remember of the network.
     #[must_use]
     pub fn memory(&self) -> Memory {
@@ -482,10 +473,6 @@ impl Link {
             worked: Some(self.choice.remember()),
             known: self.keepalives.each_ref().map(Keepalive::known),
         }
-    }
-
-    fn keepalive_of(&self, kind: Kind) -> Option<&Keepalive> {
-        self.keepalives.get(index(kind))
     }
 
     fn ask(&mut self, action: Action) {

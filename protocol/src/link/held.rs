@@ -175,6 +175,19 @@ impl Link {
         self.silence_if(self.attended, kind)
     }
 
+    /// TCP cannot move to another mapping, so there is nothing to be gained from asking sooner.
+    pub(super) fn silence_if(&self, attended: bool, kind: Kind) -> Option<Duration> {
+        let keepalive = self.keepalive_of(kind)?;
+        Some(match kind {
+            Kind::Quic => keepalive.interval_if(attended),
+            Kind::Ssh => keepalive.interval(),
+        })
+    }
+
+    fn keepalive_of(&self, kind: Kind) -> Option<&Keepalive> {
+        self.keepalives.get(index(kind))
+    }
+
     pub(super) fn check_held(&mut self, now: Duration) {
         let Some(held) = self.held else { return };
         if let Some(at) = held.leave_at.filter(|&at| now >= at) {

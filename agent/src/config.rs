@@ -155,7 +155,9 @@ proxy = "http://user:s3cret@proxy.example.com:3128"
 streams = 8
 streams_per_user = 2
 buffer_kib = 64
+busy_kib = 128
 memory_kib = 512
+spare_kib = 256
 
 [labels]
 env = "lab"
@@ -201,15 +203,20 @@ period = "5m"
             panic!("{:?}", config.proxy);
         };
         assert_eq!(through.address.to_string(), "proxy.example.com:3128");
-        let sizes = Sizes {
-            replay: 64 << 10,
-            window: 64 << 10,
+        let both = |bytes| Sizes {
+            replay: bytes,
+            window: bytes,
         };
         let limits = Limits {
             streams: 8,
             per_user: 2,
             memory: 512 << 10,
-            sizes,
+            sizes: both(64 << 10),
+            busy: Sizes {
+                replay: 128 << 10,
+                window: 64 << 10,
+            },
+            spare: 256 << 10,
         };
         assert_eq!(config.resume, Some(limits));
         assert_eq!(

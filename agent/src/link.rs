@@ -33,6 +33,7 @@ pub(crate) mod input;
 mod keep;
 pub(crate) mod keepers;
 mod kept;
+mod lender;
 pub(crate) mod quic;
 mod race;
 mod renewal;

@@ -42,8 +42,11 @@
 //!   can always take in what it has allowed, acknowledgements never wait behind data that nobody
 //!   reads, and two ends that both write cannot lock each other. Memory grows as needed, and is
 //!   given back when it is idle.
-//! * **Acknowledgements** are cumulative, and cheap: they go along with data, or once a part of a
-//!   window has come in, or after [`ACK_DELAY`] at last.
+//! * **More while busy:** what an end said at the start it holds to; an agent's end may hold more
+//!   for a while, if there is memory to spare ([`Stream::lend`]).
+//! * **Acknowledgements** are cumulative, and cheap: they go along with data, or once a part of the
+//!   receiver's window has come in, or after [`ACK_DELAY`] at last; or when the sender asks for
+//!   one (PING), whose replay buffer may be smaller than that window.
 //! * **Proof:** the secret crosses the wire once, in OPEN, inside the links' encryption. After that
 //!   both ends tag ([`Mac`]) what they say about the attachment: the stream, the generation, both
 //!   nonces, both positions. So no frame of another stream, or of another time, is worth anything.
@@ -103,7 +106,9 @@ mod client;
 mod event;
 pub mod frame;
 mod inbox;
+mod lending;
 mod outbox;
+mod pace;
 mod parser;
 mod proof;
 mod receive;
@@ -204,6 +209,13 @@ impl Sizes {
     pub const MOST: Self = Self::both(16 * 1024 * 1024);
     /// An agent's end: 10 Mbit/s at 200 ms, and 32 MB of RAM for everything.
     pub const AGENT: Self = Self::both(256 * 1024);
+    /// What a busy stream may hold of an agent that has memory to spare: 5 Mbit/s at 200 ms where a
+    /// loss is mended three times in a row. Less for what comes: what the other end was once allowed
+    /// cannot be taken back.
+    pub const BUSY: Self = Self {
+        replay: 1024 * 1024,
+        window: 512 * 1024,
+    };
     /// A client's end: as much as any agent takes, with room for slow paths.
     pub const CLIENT: Self = Self::both(2 * 1024 * 1024);
 
@@ -221,6 +233,22 @@ impl Sizes {
         Self {
             replay: self.replay.clamp(least.replay, most.replay),
             window: self.window.clamp(least.window, most.window),
+        }
+    }
+
+    /// The larger of both, each way.
+    const fn at_least(self, other: Self) -> Self {
+        Self {
+            replay: if self.replay > other.replay {
+                self.replay
+            } else {
+                other.replay
+            },
+            window: if self.window > other.window {
+                self.window
+            } else {
+                other.window
+            },
         }
     }
 

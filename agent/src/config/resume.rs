@@ -15,6 +15,8 @@ pub(crate) const DEFAULT: Limits = Limits {
     per_user: 16,
     memory: 2 * KIB * KIB,
     sizes: Sizes::AGENT,
+    busy: Sizes::BUSY,
+    spare: 2 * KIB * KIB,
 };
 
 pub(super) fn read(section: Option<Section<'_>>, reader: &mut Reader<'_>) -> Option<Limits> {
@@ -28,17 +30,31 @@ pub(super) fn read(section: Option<Section<'_>>, reader: &mut Reader<'_>) -> Opt
         Sizes::LEAST.replay / KIB,
         Sizes::MOST.replay / KIB,
     );
+    let busy = number(
+        "busy_kib",
+        Sizes::LEAST.replay / KIB,
+        Sizes::MOST.replay / KIB,
+    );
     let memory = number("memory_kib", 0, MOST_MEMORY_KIB);
+    let spare = number("spare_kib", 0, MOST_MEMORY_KIB);
     section.finish(reader);
     let count = |given: Option<u32>, default| given.map_or(default, |n| n as usize);
     let bytes = |given: Option<u32>, default| given.map_or(default, |kib| kib * KIB);
+    let both = |given: Option<u32>, default: Sizes| Sizes {
+        replay: bytes(given, default.replay),
+        window: bytes(given, default.window),
+    };
+    let busy = Sizes {
+        replay: bytes(busy, DEFAULT.busy.replay),
+        // What was once allowed cannot be taken back.
+        window: busy.map_or(DEFAULT.busy.window, |kib| kib * KIB / 2),
+    };
     Some(Limits {
         streams: count(streams, DEFAULT.streams),
         per_user: count(per_user, DEFAULT.per_user),
         memory: bytes(memory, DEFAULT.memory),
-        sizes: Sizes {
-            replay: bytes(buffer, DEFAULT.sizes.replay),
-            window: bytes(buffer, DEFAULT.sizes.window),
-        },
+        sizes: both(buffer, DEFAULT.sizes),
+        busy,
+        spare: bytes(spare, DEFAULT.spare),
     })
 }

@@ -64,7 +64,7 @@ impl Runner {
     pub(super) fn say_whose(&self) {
         if self.version >= NAMES_USERS {
             for user in self.sessions.users() {
-                let user = Text::cut(user);
+                let user = Text::cut(&user);
                 self.send(&ToCluster::Keeps { user });
             }
         }

@@ -100,10 +100,15 @@ impl Runner {
         std::mem::take(&mut self.connections).leave().await;
     }
 
+    /// What it keeps, for good: nothing is lent any more.
     fn say_state(&self, wire: &Wire) {
         let programs = ssh::program::running().into_iter();
         let programs = programs.chain(ssh::guard::process());
-        let listed = Listed::new(self.sessions.kept.listed(), programs);
+        self.sessions.kept.stop_lending();
+        let streams = self.sessions.kept.listed();
+        let streams = streams.iter();
+        let streams = streams.map(|(id, user, bytes)| (*id, user.as_str(), *bytes));
+        let listed = Listed::new(streams, programs);
         say(wire, &FromKeeper::State(listed.state()));
     }
 

@@ -5,18 +5,19 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use protocol::resume::frame::{Attach, Open};
-use protocol::resume::{Agent, Limits, MAX_STREAMS, Reason, StreamId, Table};
+use protocol::resume::{Agent, Limits, MAX_STREAMS, Reason, StreamId};
 use resumable::agent::{Accepted, accept};
 use resumable::{Carrier, Handle, Status};
 use tokio::sync::mpsc;
 
 use super::input::Input;
 use super::keepers::Keepers;
+use super::lender::Lender;
 use crate::config::resume::DEFAULT;
 use crate::machine;
 
 /// With less memory than this left, the system needs it more.
-const SPARE_KIB: u32 = 4096;
+pub(super) const SPARE_KIB: u32 = 4096;
 
 /// Ends that are remembered until the cluster can be told: all there can be at once, here and in
 /// two keepers.
@@ -33,7 +34,7 @@ struct Kept {
 
 /// See the [module](self).
 pub(super) struct KeptStreams {
-    table: Table,
+    lender: Arc<Lender>,
     /// How many are remembered when they have ended.
     remembered: usize,
     /// Those that go on, and those that have ended and may still be asked for.
@@ -51,7 +52,7 @@ pub(super) struct Visitor<'a> {
 impl KeptStreams {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
-            table: Table::new(limits),
+            lender: Lender::new(limits),
             remembered: limits.streams.max(DEFAULT.streams),
             streams: VecDeque::new(),
             untold: VecDeque::new(),
@@ -78,11 +79,16 @@ impl KeptStreams {
         if machine::available_kib().is_some_and(|left| left < SPARE_KIB) {
             return Err((carrier, Reason::Memory));
         }
-        let sizes = match self.table.admit(open.id, user, keepers.taken(), now) {
+        let admitted = self
+            .lender
+            .table()
+            .admit(open.id, user, keepers.taken(), now);
+        let sizes = match admitted {
             Ok(sizes) => sizes,
             Err(reason) => return Err((carrier, reason)),
         };
-        let accepted = accept(open, sizes, grace, carrier, preamble);
+        let lender = Arc::clone(&self.lender);
+        let accepted = accept(open, sizes, grace, (carrier, preamble), Some(lender));
         self.streams.push_back(Kept {
             id: open.id,
             user: user.to_owned(),
@@ -107,7 +113,8 @@ impl KeptStreams {
         let known = streams.find(|kept| kept.id == attach.id && kept.user == visitor.user);
         let Some(kept) = known else {
             // Counts as a guess.
-            let refused = self.table.attach(attach.id, visitor.user, now).err();
+            let asked = self.lender.table().attach(attach.id, visitor.user, now);
+            let refused = asked.err();
             let reason = refused.unwrap_or(Reason::Gone);
             // The agent before this one may have died with it, and told nobody.
             if reason == Reason::Gone && !self.streams.iter().any(|kept| kept.id == attach.id) {
@@ -116,12 +123,13 @@ impl KeptStreams {
             return Err((carrier, reason));
         };
         for _ in 0..kept.handle.take_wrong_proofs() {
-            self.table.proof_was_wrong(kept.id, now);
+            self.lender.table().proof_was_wrong(kept.id, now);
         }
         if kept.is_over() {
             return kept.handle.attach(attach, carrier, preamble);
         }
-        if let Err(reason) = self.table.attach(attach.id, visitor.user, now) {
+        let asked = self.lender.table().attach(attach.id, visitor.user, now);
+        if let Err(reason) = asked {
             return Err((carrier, reason));
         }
         if !kept.is_open_to(visitor) {
@@ -132,7 +140,7 @@ impl KeptStreams {
 
     /// A stream has ended, and gives back what was set aside for it.
     pub(super) fn ended(&mut self, id: StreamId) {
-        self.table.remove(id);
+        self.lender.table().remove(id);
         self.is_over(id);
         let over = self.streams.iter().filter(|kept| kept.is_over()).count();
         if over > self.remembered
@@ -144,7 +152,7 @@ impl KeptStreams {
 
     /// Nobody will ask for a stream any more.
     pub(super) fn forgotten(&mut self, id: StreamId) {
-        self.table.remove(id);
+        self.lender.table().remove(id);
         self.streams.retain(|kept| kept.id != id);
     }
 
@@ -157,7 +165,8 @@ impl KeptStreams {
 
     /// Ends all streams of a user.
     pub(super) fn end_user(&self, user: &str, reason: Reason) {
-        for id in self.table.of_user(user) {
+        let theirs: Vec<_> = self.lender.table().of_user(user).collect();
+        for id in theirs {
             self.end(id, reason);
         }
     }
@@ -180,7 +189,8 @@ impl KeptStreams {
 
     /// This process ends, and all of them with it; those, too, whose end was not noted yet.
     pub(super) fn all_over(&mut self) {
-        self.untold.extend(self.table.streams().map(|(id, ..)| id));
+        let table = self.lender.table();
+        self.untold.extend(table.streams().map(|(id, ..)| id));
     }
 
     /// A stream of another process is over.
@@ -192,8 +202,17 @@ impl KeptStreams {
     }
 
     /// Those that go on, with their users and the memory set aside for them.
-    pub(super) fn listed(&self) -> impl Iterator<Item = (StreamId, &str, u32)> {
-        self.table.streams()
+    pub(super) fn listed(&self) -> Vec<(StreamId, String, u32)> {
+        let table = self.lender.table();
+        let streams = table.streams();
+        streams
+            .map(|(id, user, bytes)| (id, user.to_owned(), bytes))
+            .collect()
+    }
+
+    /// They are another process's from now on, which counts what they have borrowed until then.
+    pub(super) fn stop_lending(&self) {
+        self.lender.table().stop_lending();
     }
 
     /// Whether nobody can ask for any.
@@ -353,7 +372,7 @@ mod tests {
             |stream: &Accepted| matches!(*stream.handle.status().borrow(), Status::Ended(_));
         kept.end_user("eve", Reason::Locked);
         assert!(!streams.iter().any(ended));
-        assert!(kept.listed().all(|(_, user, _)| user == "ann"));
+        assert!(kept.listed().iter().all(|(_, user, _)| user == "ann"));
         kept.end_user("ann", Reason::Locked);
         assert!(streams.iter().all(ended));
     }

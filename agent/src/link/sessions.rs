@@ -276,9 +276,10 @@ impl Sessions {
     }
 
     /// Whose streams are kept.
-    pub(super) fn users(&self) -> Vec<&str> {
-        let here = self.kept.listed().map(|(_, user, _)| user);
-        let mut users: Vec<_> = here.chain(self.keepers.users()).collect();
+    pub(super) fn users(&self) -> Vec<String> {
+        let here = self.kept.listed().into_iter().map(|(_, user, _)| user);
+        let elsewhere = self.keepers.users().map(str::to_owned);
+        let mut users: Vec<_> = here.chain(elsewhere).collect();
         users.sort_unstable();
         users.dedup();
         users

@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use protocol::identity::NodeId;
+use protocol::resume::Sizes;
+use resumable::Pool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
@@ -45,8 +47,10 @@ pub(super) const LAST_BYTES: Duration = Duration::from_secs(10);
 /// An agent gives a session up after the grace time, and says so, by another clock than ours.
 const AFTER_GRACE: Duration = Duration::from_secs(30);
 /// Sessions of plain SSH clients that may outlive their agents' links at once. Each may take up to
-/// 512 KiB of the proxy's memory.
+/// 512 KiB of the proxy's memory...
 const HELD_HERE: usize = 256;
+/// ...and all that are busy as many bytes more.
+const LENT_HERE: u32 = 64 * 1024 * 1024;
 
 /// Who is where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +133,8 @@ pub struct Sessions {
     /// This process is about to end.
     leaving: Arc<watch::Sender<bool>>,
     held_here: Arc<Semaphore>,
+    /// What those of them may borrow that are busy.
+    pub(super) spare: Arc<Pool>,
     /// How many are still dialling.
     dialling: Arc<AtomicUsize>,
 }
@@ -156,6 +162,7 @@ impl Default for Sessions {
             open: Arc::default(),
             leaving: Arc::new(watch::Sender::new(false)),
             held_here: Arc::new(Semaphore::new(HELD_HERE)),
+            spare: Arc::new(Pool::new(LENT_HERE, Sizes::AGENT, Sizes::BUSY)),
             dialling: Arc::default(),
         }
     }

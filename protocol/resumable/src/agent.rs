@@ -13,6 +13,7 @@ use crate::core::{Carrier, Shared};
 use crate::driver::Driver;
 use crate::handle::Handle;
 use crate::mac::HMAC;
+use crate::pool::Lender;
 use crate::random;
 use crate::stream::Resumable;
 
@@ -29,17 +30,18 @@ pub struct Accepted {
     pub driver: Driver<Agent>,
 }
 
-/// Accepts a new stream, which holds so much at most. The preamble is the answer to the dial.
+/// Accepts a new stream, which holds so much at most, unless more is lent to it. The preamble is the
+/// answer to the dial.
 #[must_use]
 pub fn accept(
     open: &Open,
     sizes: Sizes,
     grace: Duration,
-    carrier: Carrier,
-    preamble: Vec<u8>,
+    (carrier, preamble): (Carrier, Vec<u8>),
+    lender: Option<Arc<dyn Lender>>,
 ) -> Accepted {
     let end = Agent::accept(open, sizes, grace, &HMAC, Duration::ZERO);
-    let shared = Arc::new(Shared::new(end, Instant::now()));
+    let shared = Arc::new(Shared::new(end, Instant::now(), lender));
     shared.attach(Generation(0), carrier, preamble);
     Accepted {
         stream: Resumable::new(Arc::clone(&shared)),

@@ -13,6 +13,7 @@ use crate::core::{Carrier, Shared};
 use crate::driver::Driver;
 use crate::handle::Handle;
 use crate::mac::HMAC;
+use crate::pool::Lender;
 use crate::random;
 use crate::status::Status;
 use crate::stream::Resumable;
@@ -79,6 +80,12 @@ impl Opening {
         })
     }
 
+    /// The stream's name.
+    #[must_use]
+    pub const fn id(&self) -> StreamId {
+        self.client.stream().id()
+    }
+
     /// What to dial with. It holds the stream's secret.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -88,7 +95,13 @@ impl Opening {
     /// The stream, over what the dial has given.
     #[must_use]
     pub fn over(self, carrier: Carrier) -> Opened {
-        let shared = Arc::new(Shared::new(self.client, self.origin));
+        self.over_with(carrier, None)
+    }
+
+    /// The same, for an end that more may be lent to.
+    #[must_use]
+    pub fn over_with(self, carrier: Carrier, lender: Option<Arc<dyn Lender>>) -> Opened {
+        let shared = Arc::new(Shared::new(self.client, self.origin, lender));
         shared.attach(Generation(0), carrier, Vec::new());
         Opened {
             stream: Resumable::new(Arc::clone(&shared)),

@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use protocol::resume::{Agent, Client, Event, Generation, Reason, Stream};
+use protocol::resume::{Event, Generation, Reason, Sizes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::end::End;
+use crate::pool::Lender;
 use crate::signal::Signal;
 use crate::status::Status;
 use crate::words::Words;
@@ -44,68 +46,6 @@ impl Carrier {
         }
     }
 }
-
-/// What both ends' machines have in common. For [`Agent`] and [`Client`] alone.
-#[allow(missing_docs, reason = "each stands for the method of the machine")]
-pub trait End: Send + 'static {
-    fn stream(&self) -> &Stream;
-    fn stream_mut(&mut self) -> &mut Stream;
-    fn received(&mut self, on: Generation, bytes: &[u8], out: &mut [u8], now: Duration) -> usize;
-    fn closed(&mut self, on: Generation, now: Duration);
-    fn timeout(&mut self, now: Duration);
-    fn next_timeout(&self) -> Duration;
-    fn event(&mut self) -> Option<Event>;
-    fn transmit(&mut self, on: Generation) -> [&[u8]; 3];
-    fn transmitted(&mut self, on: Generation, count: usize, now: Duration);
-    /// Whether nobody needs it any more.
-    fn is_done(&self, now: Duration) -> bool;
-}
-
-macro_rules! end {
-    ($end:ty, $is_done:expr) => {
-        impl End for $end {
-            fn stream(&self) -> &Stream {
-                Self::stream(self)
-            }
-            fn stream_mut(&mut self) -> &mut Stream {
-                Self::stream_mut(self)
-            }
-            fn received(
-                &mut self,
-                on: Generation,
-                bytes: &[u8],
-                out: &mut [u8],
-                now: Duration,
-            ) -> usize {
-                self.handle_received(on, bytes, out, now)
-            }
-            fn closed(&mut self, on: Generation, now: Duration) {
-                self.handle_closed(on, now);
-            }
-            fn timeout(&mut self, now: Duration) {
-                self.handle_timeout(now);
-            }
-            fn next_timeout(&self) -> Duration {
-                self.poll_timeout().0
-            }
-            fn event(&mut self) -> Option<Event> {
-                self.poll_event()
-            }
-            fn transmit(&mut self, on: Generation) -> [&[u8]; 3] {
-                self.transmit(on)
-            }
-            fn transmitted(&mut self, on: Generation, count: usize, now: Duration) {
-                self.transmitted(on, count, now);
-            }
-            fn is_done(&self, now: Duration) -> bool {
-                $is_done(self, now)
-            }
-        }
-    };
-}
-
-end!(Agent, Agent::is_forgotten);
-end!(Client, |client: &Client, _| client.stream().end().is_some());
 
 struct Attachment {
     generation: Generation,
@@ -146,6 +86,7 @@ pub(crate) struct Core<E> {
     status: watch::Sender<Status>,
     /// Attachments that were given up for a wrong proof.
     pub(crate) wrong_proofs: u32,
+    lender: Option<Arc<dyn Lender>>,
 }
 
 /// Shared by the application's stream, the driver, and whoever attaches.
@@ -155,7 +96,10 @@ pub(crate) struct Shared<E> {
 }
 
 impl<E: End> Shared<E> {
-    pub(crate) fn new(end: E, origin: Instant) -> Self {
+    pub(crate) fn new(mut end: E, origin: Instant, lender: Option<Arc<dyn Lender>>) -> Self {
+        if let Some(lender) = &lender {
+            end.stream_mut().may_want(lender.most());
+        }
         let signal = Arc::new(Signal::default());
         let core = Core {
             end,
@@ -168,6 +112,7 @@ impl<E: End> Shared<E> {
             dial: watch::Sender::default(),
             status: watch::Sender::new(Status::Attached),
             wrong_proofs: 0,
+            lender,
         };
         Self {
             core: Mutex::new(core),
@@ -185,7 +130,7 @@ impl<E: End> Shared<E> {
             let mut core = self.lock();
             let now = core.now();
             let result = change(&mut core, now);
-            core.pump(&mut []);
+            core.pump(&mut [], now);
             (result, core.news())
         };
         self.tell(news);
@@ -303,8 +248,8 @@ impl<E: End> Core<E> {
     }
 
     /// Moves what can be moved; what comes for the application goes to `out` if it fits, and tells
-    /// how many bytes did.
-    pub(crate) fn pump(&mut self, out: &mut [u8]) -> usize {
+    /// how many bytes did. It takes less time than is worth asking the clock again.
+    pub(crate) fn pump(&mut self, out: &mut [u8], now: Duration) -> usize {
         // Whatever was signalled is looked at now, so the driver need not.
         self.signal.take();
         let waker = self.waker.clone();
@@ -316,35 +261,34 @@ impl<E: End> Core<E> {
             while index < self.attachments.len() {
                 let rest = out.get_mut(direct..).unwrap_or_default();
                 let (sent, (received, count)) = (
-                    self.send(index, &mut cx),
-                    self.receive(index, &mut cx, rest),
+                    self.send(index, &mut cx, now),
+                    self.receive(index, (&mut cx, now), rest),
                 );
                 direct += count;
                 moved |= !matches!((&sent, &received), (Moved::Nothing, Moved::Nothing));
                 if matches!(sent, Moved::Closed) || matches!(received, Moved::Closed) {
-                    self.close(index);
+                    self.close(index, now);
                 } else {
                     index += 1;
                 }
             }
-            moved |= self.handle_events();
+            moved |= self.handle_events(now);
             if !moved {
                 return direct;
             }
         }
     }
 
-    fn close(&mut self, index: usize) {
+    fn close(&mut self, index: usize, now: Duration) {
         if index < self.attachments.len() {
             let attachment = self.attachments.remove(index);
             if attachment.closing.is_none() {
-                self.end.closed(attachment.generation, self.now());
+                self.end.closed(attachment.generation, now);
             }
         }
     }
 
-    fn send(&mut self, index: usize, cx: &mut Context<'_>) -> Moved {
-        let now = self.now();
+    fn send(&mut self, index: usize, cx: &mut Context<'_>, now: Duration) -> Moved {
         let Some(attachment) = self.attachments.get_mut(index) else {
             return Moved::Nothing;
         };
@@ -383,8 +327,12 @@ impl<E: End> Core<E> {
         moved
     }
 
-    fn receive(&mut self, index: usize, cx: &mut Context<'_>, out: &mut [u8]) -> (Moved, usize) {
-        let now = self.now();
+    fn receive(
+        &mut self,
+        index: usize,
+        (cx, now): (&mut Context<'_>, Duration),
+        out: &mut [u8],
+    ) -> (Moved, usize) {
         let Some(attachment) = self.attachments.get_mut(index) else {
             return (Moved::Nothing, 0);
         };
@@ -407,7 +355,7 @@ impl<E: End> Core<E> {
     }
 
     /// Does what the end wants; tells whether there was anything.
-    fn handle_events(&mut self) -> bool {
+    fn handle_events(&mut self, now: Duration) -> bool {
         let mut any = false;
         while let Some(event) = self.end.event() {
             any = true;
@@ -423,9 +371,18 @@ impl<E: End> Core<E> {
                 Event::Attached(_) | Event::Recovered => self.tell(Status::Attached),
                 Event::Stalled | Event::Detached => self.tell_lost(),
                 Event::Ended(end) => self.tell(Status::Ended(end)),
+                Event::Wants(sizes) => self.lend(sizes, now),
             }
         }
         any
+    }
+
+    fn lend(&mut self, wanted: Sizes, now: Duration) {
+        if let Some(lender) = &self.lender {
+            let stream = self.end.stream_mut();
+            let lent = lender.lend(stream.id(), wanted);
+            stream.lend(lent, now);
+        }
     }
 
     fn give_up(&mut self, generation: Generation, words: Vec<u8>) {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-use crate::core::{End, Shared};
+use crate::core::Shared;
+use crate::end::End;
 
 /// Further away than any time limit; what a timer is set to when there is nothing to wait for.
 const FAR: Duration = Duration::from_secs(24 * 3600);
@@ -36,7 +37,7 @@ impl<E: End> Driver<E> {
                 core.handle_timeout(now);
             }
             if due || raised {
-                core.pump(&mut []);
+                core.pump(&mut [], now);
             }
             let at = core.next_timeout();
             core.armed = at;
@@ -56,14 +57,16 @@ impl<E: End> Future for Driver<E> {
         self.shared.signal.drives(cx.waker());
         loop {
             let raised = self.shared.signal.take();
+            // Mostly the application has moved everything, and the timer may come too soon: looking
+            // then costs less than setting it with each packet.
+            if !raised && self.sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
             let Some(at) = self.look(raised) else {
                 return Poll::Ready(());
             };
             if self.sleep.deadline() != at {
                 self.sleep.as_mut().reset(at);
-            }
-            if self.sleep.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
             }
         }
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use protocol::resume::Reason;
 use tokio::sync::watch;
 
-use crate::core::{End, Shared};
+use crate::core::Shared;
+use crate::end::End;
 use crate::status::Status;
 
 /// See the [module](self).

@@ -12,7 +12,9 @@
 //! | [`client`] | the end that dials, and dials again |
 //! | [`status`] | what both tell of themselves |
 //! | [`Handle`] | a hold on a stream beside its application's |
-//! | `core` | the machine and its attachments |
+//! | [`Pool`] | memory that busy streams may borrow |
+//! | `core` | an end and its attachments |
+//! | `end` | the machine at either end |
 //! | `signal` | who is woken |
 //! | `stream` | what the application reads and writes |
 
@@ -20,8 +22,10 @@ pub mod agent;
 pub mod client;
 mod core;
 mod driver;
+mod end;
 mod handle;
 mod mac;
+mod pool;
 mod random;
 mod signal;
 pub mod status;
@@ -31,8 +35,10 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-pub use crate::core::{Carrier, End, Reader, Writer};
+pub use crate::core::{Carrier, Reader, Writer};
 pub use driver::Driver;
+pub use end::End;
 pub use handle::Handle;
+pub use pool::{Borrower, Lender, Pool};
 pub use status::Status;
 pub use stream::Resumable;

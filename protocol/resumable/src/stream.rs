@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use protocol::resume::End as Ending;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::core::{End, Shared};
+use crate::core::Shared;
+use crate::end::End;
 use crate::status::Broken;
 
 /// A stream that outlives what carries it. Dropping it ends it; what was written still goes out.
@@ -36,7 +37,7 @@ impl<E: End> AsyncRead for Resumable<E> {
             let now = core.now();
             let out = buffer.initialize_unfilled();
             let waiting = core.end.stream_mut().read(out, now);
-            let direct = core.pump(out.get_mut(waiting..).unwrap_or_default());
+            let direct = core.pump(out.get_mut(waiting..).unwrap_or_default(), now);
             let read = match (waiting + direct, core.end.stream()) {
                 (count @ 1.., _) => Poll::Ready(Ok(count)),
                 (0, stream) if stream.is_read_to_end() => Poll::Ready(Ok(0)),
@@ -70,10 +71,10 @@ impl<E: End> AsyncWrite for Resumable<E> {
             let mut core = self.shared.lock();
             let now = core.now();
             let mut taken = core.end.stream_mut().write(bytes, now);
-            core.pump(&mut []);
+            core.pump(&mut [], now);
             if taken == 0 {
                 taken = core.end.stream_mut().write(bytes, now);
-                core.pump(&mut []);
+                core.pump(&mut [], now);
             }
             let stream = core.end.stream();
             let written = match (taken, stream.end()) {

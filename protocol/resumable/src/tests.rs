@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::time::Instant;
 
 use crate::client::{Dial, Dialling, Failure, Opening};
-use crate::{Carrier, Handle, Resumable, Status, agent};
+use crate::{Carrier, Handle, Lender, Pool, Resumable, Status, agent};
 
 const GRACE: Duration = Duration::from_secs(600);
 
@@ -135,12 +135,16 @@ impl Ends {
 }
 
 fn start(sizes: Sizes, first: usize, ways: &[Way]) -> Ends {
+    start_with(sizes, first, ways, None)
+}
+
+fn start_with(sizes: Sizes, first: usize, ways: &[Way], lender: Option<Arc<dyn Lender>>) -> Ends {
     let opening = Opening::new(Sizes::CLIENT).unwrap();
     let Ok(Frame::Open(open)) = Frame::decode(opening.bytes()) else {
         panic!("no OPEN");
     };
     let (ours, theirs) = carriers(first);
-    let accepted = agent::accept(&open, sizes, GRACE, theirs, Vec::new());
+    let accepted = agent::accept(&open, sizes, GRACE, (theirs, Vec::new()), lender);
     let opened = opening.over(ours);
     let dials = Arc::default();
     let network = Network {
@@ -223,6 +227,33 @@ async fn bulk_moves_across_threads_of_a_real_runtime() {
     let agent = tokio::spawn(exchange(ends.agent, down.clone()));
     assert!(client.await.unwrap().0 == down);
     assert!(agent.await.unwrap().0 == up);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_stream_borrows_and_gives_back_what_it_does_not_need() {
+    let spare = Sizes::BUSY.total();
+    let pool = Arc::new(Pool::new(spare, Sizes::AGENT, Sizes::BUSY));
+    let lender: Arc<dyn Lender> = pool.clone();
+    let mut ends = start_with(Sizes::AGENT, usize::MAX, &[Way::Holds], Some(lender));
+    let sent = pattern(3_000_000, 5);
+    let bytes = sent.clone();
+    let mut client = ends.client;
+    let writing = tokio::spawn(async move {
+        client.write_all(&bytes).await.unwrap();
+        client
+    });
+    let mut got = vec![0; sent.len()];
+    ends.agent.read_exact(&mut got).await.unwrap();
+    assert!(got == sent);
+    let window = Sizes::BUSY.window - Sizes::AGENT.window;
+    assert_eq!(pool.left(), spare - window);
+    let mut client = writing.await.unwrap();
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        client.write_all(&sent[..10_000]).await.unwrap();
+        ends.agent.read_exact(&mut got[..10_000]).await.unwrap();
+    }
+    assert_eq!(pool.left(), spare);
 }
 
 #[tokio::test(start_paused = true)]

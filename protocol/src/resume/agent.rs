@@ -302,6 +302,7 @@ impl Agent {
         let mut attachment = Attachment::new(generation, First::Any, now);
         attachment.parser = candidate.parser;
         attachment.send_at = from;
+        attachment.asked_to = from;
         attachment.told = (candidate.transcript.received, 0);
         attachment.owed = Owed::Now;
         attachment.waiting = Some(now);

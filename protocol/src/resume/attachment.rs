@@ -49,6 +49,8 @@ pub(super) struct Attachment {
     /// What the other end was told: received, and allowed.
     pub(super) told: (u64, u64),
     pub(super) owed: Owed,
+    /// Up to which number the other end was asked to acknowledge.
+    pub(super) asked_to: u64,
     /// A PING is to be sent.
     pub(super) asks: bool,
     /// A PING is under way or was sent, and nothing was heard since.
@@ -78,6 +80,7 @@ impl Attachment {
             payload: 0,
             told: (0, 0),
             owed: Owed::Nothing,
+            asked_to: 0,
             asks: false,
             asked: false,
             since: now,

@@ -294,6 +294,7 @@ impl Client {
         let mut attachment = Attachment::new(attempt.generation, First::Resumed, now);
         attachment.parser = attempt.parser;
         attachment.send_at = from;
+        attachment.asked_to = from;
         attachment.told = (received, 0);
         attachment.owed = Owed::Now;
         attachment.waiting = Some(now);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Generation;
+use super::{Generation, Sizes};
 
 /// What has changed, or should be done. Whatever [`super::Stream::poll_transmit`] gave before is
 /// written first.
@@ -21,6 +21,9 @@ pub enum Event {
     /// Give up an attachment, or the dial that should become one. If there is a reason, say so
     /// first, with [`Reason::frame`].
     Close(Generation, Option<Reason>),
+    /// The stream would like to hold so much; or holds no more than that any longer, since it has
+    /// given back what it was lent. Answer with [`super::Stream::lend`].
+    Wants(Sizes),
     /// The stream is over.
     Ended(End),
 }

@@ -1,13 +1,21 @@
 //! One direction, at the end that receives: what has arrived and is not read.
 
+use core::time::Duration;
+
+use super::pace::Pace;
 use super::ring::Ring;
 
 /// See the [module](self).
 #[derive(Debug, Clone)]
 pub(super) struct Inbox {
     ring: Ring,
+    /// So much is allowed beyond what was handed on, at least.
+    window: u32,
     /// Number of the first byte that was not handed on.
     consumed: u64,
+    /// The other end may send data below this number. What was allowed stays so.
+    allowed: u64,
+    pace: Pace,
     /// Nothing comes behind what is there.
     closed: bool,
     /// Nobody will read: what comes is dropped.
@@ -22,7 +30,10 @@ impl Inbox {
     pub(super) fn new(window: u32) -> Self {
         Self {
             ring: Ring::new(window),
+            window,
             consumed: 0,
+            allowed: u64::from(window),
+            pace: Pace::default(),
             closed: false,
             discards: false,
         }
@@ -34,7 +45,7 @@ impl Inbox {
         for part in bytes {
             (inbox.ring.push(part) == part.len()).then_some(())?;
         }
-        inbox.consumed = consumed;
+        inbox.advance(consumed);
         Some(inbox)
     }
 
@@ -75,15 +86,56 @@ impl Inbox {
     }
 
     /// The other end may send data below this number.
-    pub(super) fn limit(&self) -> u64 {
-        self.consumed + self.ring.limit() as u64
+    pub(super) const fn limit(&self) -> u64 {
+        self.allowed
+    }
+
+    pub(super) const fn window(&self) -> u32 {
+        self.window
+    }
+
+    /// What may come before anything is read: more than the window for a while, if that was larger.
+    pub(super) fn held(&self) -> u32 {
+        u32::try_from(self.ring.limit()).unwrap_or(u32::MAX)
+    }
+
+    /// Allows so much from now on, beyond what is read.
+    pub(super) fn set_window(&mut self, window: u32) {
+        self.window = window;
+        self.pace.reset();
+        self.advance(0);
+    }
+
+    /// When a whole window was read last.
+    pub(super) const fn round_at(&self) -> Duration {
+        self.pace.round_at()
+    }
+
+    /// Takes note of what was handed on until now.
+    pub(super) fn note_pace(&mut self, now: Duration) {
+        self.pace.note(self.consumed, u64::from(self.window), now);
+    }
+
+    /// Whether the window is all that keeps more from coming, or may be: all that it allows is read
+    /// again and again.
+    pub(super) const fn is_brisk(&self) -> bool {
+        self.pace.is_brisk()
+    }
+
+    fn advance(&mut self, count: u64) {
+        self.consumed += count;
+        let allowed = self.consumed.saturating_add(u64::from(self.window));
+        self.allowed = self.allowed.max(allowed);
+        let held = self.allowed - self.consumed;
+        self.ring
+            .set_limit(usize::try_from(held).unwrap_or(usize::MAX));
     }
 
     /// Takes bytes in, straight to `out` as far as nothing else comes before them; tells how many
     /// went there.
     pub(super) fn take(&mut self, data: &[u8], out: &mut [u8]) -> Result<usize, NoMemory> {
         if self.discards {
-            self.consumed += data.len() as u64;
+            self.advance(data.len() as u64);
             return Ok(0);
         }
         let direct = if self.ring.is_empty() {
@@ -94,7 +146,7 @@ impl Inbox {
         if let (Some(to), Some(from)) = (out.get_mut(..direct), data.get(..direct)) {
             to.copy_from_slice(from);
         }
-        self.consumed += direct as u64;
+        self.advance(direct as u64);
         let rest = data.get(direct..).unwrap_or_default();
         if self.ring.push(rest) < rest.len() {
             return Err(NoMemory);
@@ -112,14 +164,14 @@ impl Inbox {
 
     pub(super) fn read(&mut self, out: &mut [u8]) -> usize {
         let count = self.ring.read(out);
-        self.consumed += count as u64;
+        self.advance(count as u64);
         count
     }
 
     pub(super) fn consume(&mut self, count: usize) {
         let count = count.min(self.ring.len());
         self.ring.pop(count);
-        self.consumed += count as u64;
+        self.advance(count as u64);
     }
 
     pub(super) fn discard(&mut self) {

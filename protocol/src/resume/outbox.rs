@@ -1,7 +1,10 @@
 //! One direction, at the end that sends: what was written and is not acknowledged.
 
+use core::time::Duration;
+
 use super::FIRST_CREDIT;
 use super::frame::Malformed;
+use super::pace::Pace;
 use super::ring::Ring;
 
 /// See the [module](self).
@@ -17,8 +20,11 @@ pub(super) struct Outbox {
     claimed: u64,
     /// The other end allows data below this number.
     limit: u64,
+    /// How much it allowed when it said so last.
+    theirs: u32,
     closed: bool,
     end_acked: bool,
+    pace: Pace,
 }
 
 impl Outbox {
@@ -29,8 +35,10 @@ impl Outbox {
             sent: 0,
             claimed: 0,
             limit: u64::from(FIRST_CREDIT),
+            theirs: FIRST_CREDIT,
             closed: false,
             end_acked: false,
+            pace: Pace::default(),
         }
     }
 
@@ -63,6 +71,50 @@ impl Outbox {
 
     pub(super) fn ring_mut(&mut self) -> &mut Ring {
         &mut self.ring
+    }
+
+    /// How much the other end allowed last, beyond what it had.
+    pub(super) const fn theirs(&self) -> u32 {
+        self.theirs
+    }
+
+    /// What it may keep.
+    pub(super) fn held(&self) -> u32 {
+        u32::try_from(self.ring.limit()).unwrap_or(u32::MAX)
+    }
+
+    /// Keeps so much from now on.
+    pub(super) fn set_replay(&mut self, replay: u32) {
+        self.ring
+            .set_limit(usize::try_from(replay).unwrap_or(usize::MAX));
+        self.pace.reset();
+    }
+
+    /// Keeps no more than what is under way: the stream is over.
+    pub(super) fn keep_only(&mut self, at: u64, length: usize) {
+        let gone = at.saturating_sub(self.start);
+        self.ring.pop(usize::try_from(gone).unwrap_or(usize::MAX));
+        self.start += gone;
+        self.ring.truncate(length);
+        self.ring.set_limit(length);
+        self.ring.shrink();
+    }
+
+    /// When a whole buffer was acknowledged last.
+    pub(super) const fn round_at(&self) -> Duration {
+        self.pace.round_at()
+    }
+
+    /// Takes note of what is acknowledged until now.
+    pub(super) fn note_pace(&mut self, now: Duration) {
+        self.pace.note(self.start, self.ring.limit() as u64, now);
+    }
+
+    /// Whether only what is not acknowledged keeps more from being written, and that is all that
+    /// it may be: all is sent up to that number, and the other end would take more.
+    pub(super) fn waits_for_acks(&self, at: u64) -> bool {
+        let more = self.limit > self.data_end();
+        self.ring.room() == 0 && at == self.data_end() && more && self.pace.is_brisk()
     }
 
     /// Number behind the last byte.
@@ -129,6 +181,7 @@ impl Outbox {
         let to = acked.saturating_add(u64::from(ahead));
         self.claim(to)?;
         self.allow(to.saturating_add(u64::from(room)));
+        self.theirs = room;
         Ok(())
     }
 

@@ -50,6 +50,7 @@ impl Stream {
         }
         self.touch(now);
         self.note_heard(now);
+        self.note_pace(now);
         self.owe(now);
         self.settle(now);
         direct

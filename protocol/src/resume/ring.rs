@@ -40,6 +40,11 @@ impl Ring {
         self.limit
     }
 
+    /// From now on this is the bound, for what comes; what is inside stays.
+    pub(super) const fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// How many bytes still fit.
     pub(super) fn room(&self) -> usize {
         self.limit.saturating_sub(self.len())
@@ -95,6 +100,16 @@ impl Ring {
         let count = copy([front, back], out);
         self.pop(count);
         count
+    }
+
+    /// Drops all behind the first bytes.
+    pub(super) fn truncate(&mut self, count: usize) {
+        self.bytes.truncate(count);
+    }
+
+    /// Gives memory back that it may not use any more.
+    pub(super) fn shrink(&mut self) {
+        self.bytes.shrink_to(self.limit);
     }
 
     /// Gives memory back, if nothing is in it.

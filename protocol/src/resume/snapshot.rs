@@ -58,12 +58,14 @@ pub(super) fn take(stream: &Stream, newest: u32) -> Option<Vec<u8>> {
         return None;
     }
     let (outbox, inbox) = (&stream.outbox, &stream.inbox);
+    // What was lent goes along, and is its own from then on: it may be in use.
+    let own = stream.held;
     let state = State {
         id: stream.id.0,
         secret: stream.secret.0,
         newest,
         grace_s: stream.grace_s(),
-        own: (stream.own.replay, stream.own.window),
+        own: (own.replay, own.window),
         peer: (stream.peer.replay, stream.peer.window),
         outbox: Sent {
             start: outbox.start(),

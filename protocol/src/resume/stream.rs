@@ -25,7 +25,16 @@ enum Phase {
 pub struct Stream {
     pub(super) id: StreamId,
     pub(super) secret: Secret,
+    /// What it was promised.
     pub(super) own: Sizes,
+    /// The same, and what it was lent.
+    pub(super) held: Sizes,
+    /// What it may ask for.
+    pub(super) most: Sizes,
+    /// What is to be asked for; the last word counts.
+    pub(super) wish: Option<Sizes>,
+    /// It does not ask for more before then.
+    pub(super) asks_again: Duration,
     /// As the other end says.
     pub(super) peer: Sizes,
     pub(super) outbox: Outbox,
@@ -41,6 +50,8 @@ pub struct Stream {
     served: Option<Duration>,
     /// When the buffers were used last, if they hold memory.
     used: Option<Duration>,
+    /// When bytes moved first, since it was last looked whether loans are needed.
+    pub(super) moved: Option<Duration>,
     events: heapless::Deque<Event, 8>,
 }
 
@@ -51,6 +62,10 @@ impl Stream {
             id,
             secret,
             own,
+            held: own,
+            most: own,
+            wish: None,
+            asks_again: Duration::ZERO,
             peer: Sizes::LEAST,
             outbox: Outbox::new(own.replay),
             inbox: Inbox::new(own.window),
@@ -61,6 +76,7 @@ impl Stream {
             phase: Phase::Open,
             served: None,
             used: None,
+            moved: None,
             events: heapless::Deque::new(),
         }
     }
@@ -127,6 +143,9 @@ impl Stream {
         if taken < wanted {
             self.reset(Reason::Memory, now);
         }
+        if taken < bytes.len() {
+            self.is_short_of_replay(now);
+        }
         self.settle(now);
         taken
     }
@@ -160,6 +179,7 @@ impl Stream {
     /// Marks bytes as read.
     pub fn consume(&mut self, count: usize, now: Duration) {
         self.inbox.consume(count);
+        self.note_pace(now);
         self.owe(now);
         self.settle(now);
     }
@@ -168,6 +188,7 @@ impl Stream {
     pub fn read(&mut self, out: &mut [u8], now: Duration) -> usize {
         let count = self.inbox.read(out);
         if count > 0 {
+            self.note_pace(now);
             self.owe(now);
             self.settle(now);
         }
@@ -224,12 +245,17 @@ impl Stream {
 
     /// Gives the buffers back, once the frame under way does not need them.
     pub(super) fn shed(&mut self) {
-        let busy = self.current.as_ref().is_some_and(|c| c.payload > 0);
-        if self.end().is_some() && !busy {
-            let all = self.outbox.ring().len();
-            self.outbox.ring_mut().pop(all);
-            self.outbox.ring_mut().trim();
-            self.used = None;
+        if self.end().is_none() {
+            return;
+        }
+        match self.current.as_ref().filter(|current| current.payload > 0) {
+            Some(current) => self.outbox.keep_only(current.send_at, current.payload),
+            None => {
+                let all = self.outbox.ring().len();
+                self.outbox.ring_mut().pop(all);
+                self.outbox.ring_mut().trim();
+                self.used = None;
+            }
         }
     }
 
@@ -324,7 +350,10 @@ impl Stream {
         if self.trims_at().is_some_and(|at| now >= at) {
             self.outbox.ring_mut().trim();
             self.inbox.ring_mut().trim();
-            self.used = (self.memory() > 0).then_some(now);
+            self.used = None;
+        }
+        if self.gives_back_at().is_some_and(|at| now >= at) {
+            self.give_back(now);
         }
     }
 
@@ -387,6 +416,7 @@ impl Stream {
             (current.and_then(Attachment::acks_at), "acknowledgement"),
             (self.asks_at(), "persist"),
             (self.trims_at(), "trim"),
+            (self.gives_back_at(), "loan"),
         ]
         .into_iter()
         .filter_map(|(at, why)| Some((at?, why)))
@@ -443,7 +473,8 @@ impl Stream {
     }
 
     pub(super) fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        event.or_else(|| self.wish.take().map(Event::Wants))
     }
 
     pub(super) fn tell(&mut self, event: Event) {

@@ -6,6 +6,8 @@
 //!   half of what is left of that; when this is less than [`WORTH`], new streams are refused, and
 //!   those that there are go on. A client that is refused dials plainly, which is faster than a
 //!   stream with less. Memory that is set aside is not taken before it is used.
+//! * **Busy streams** may [borrow](Table::lend) beyond that, of memory that no stream is promised.
+//!   A user's streams get half of it at most.
 //! * **Elsewhere:** streams of other processes, from before restarts of the agent, count as well.
 //! * **Tries:** an attach costs a place for its proof and a tag. Each stream allows eight
 //!   at once and one a second, a wrong proof costs them all. Names that do not exist are
@@ -41,6 +43,10 @@ pub struct Limits {
     pub memory: u32,
     /// Of one stream, if there is enough.
     pub sizes: Sizes,
+    /// Of one that is busy, if there is more...
+    pub busy: Sizes,
+    /// ...and bytes that busy ones may borrow, all of them together.
+    pub spare: u32,
 }
 
 /// Tries that are left.
@@ -62,7 +68,10 @@ struct Taken {
 struct Entry {
     id: StreamId,
     user: User,
+    /// What it was promised.
     sizes: Sizes,
+    /// The same, and what it has borrowed.
+    held: Sizes,
     tries: Bucket,
 }
 
@@ -116,10 +125,64 @@ impl Table {
             id,
             user: name,
             sizes,
+            held: sizes,
             tries: Bucket::full(now),
         };
         self.entries.push(entry);
         Ok(sizes)
+    }
+
+    /// A stream would like to hold so much, or gives back what it holds beyond that
+    /// ([`Event::Wants`](super::Event::Wants)). Tells what it may hold.
+    pub fn lend(&mut self, id: StreamId, wanted: Sizes) -> Sizes {
+        let known = self.entries.iter().find(|entry| entry.id == id);
+        let left = known.map_or(0, |entry| self.spare_of(&entry.user));
+        self.hold(id, wanted, left)
+    }
+
+    /// The same, while nothing is to be lent: takes what is given back.
+    pub fn take_back(&mut self, id: StreamId, wanted: Sizes) -> Sizes {
+        self.hold(id, wanted, 0)
+    }
+
+    /// From now on nothing is lent.
+    pub const fn stop_lending(&mut self) {
+        self.limits.spare = 0;
+    }
+
+    /// Whether anything is ever lent.
+    #[must_use]
+    pub const fn lends(&self) -> bool {
+        self.limits.spare > 0
+    }
+
+    fn hold(&mut self, id: StreamId, wanted: Sizes, left: u32) -> Sizes {
+        let most = self.limits.busy;
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) else {
+            return Sizes::LEAST;
+        };
+        let held = entry.held;
+        let more = |wanted: u32, held: u32, most: u32| wanted.min(most).saturating_sub(held);
+        let replay = more(wanted.replay, held.replay, most.replay).min(left);
+        let window = more(wanted.window, held.window, most.window).min(left - replay);
+        entry.held = Sizes {
+            replay: wanted.replay.min(held.replay) + replay,
+            window: wanted.window.min(held.window) + window,
+        }
+        .at_least(entry.sizes);
+        entry.held
+    }
+
+    /// What can be lent to a user.
+    fn spare_of(&self, user: &str) -> u32 {
+        let spare = self.limits.spare;
+        let lent = |of: &dyn Fn(&Entry) -> bool| {
+            let entries = self.entries.iter().filter(|entry| of(entry));
+            entries.fold(0, |sum: u32, entry| sum.saturating_add(entry.borrowed()))
+        };
+        let all = spare.saturating_sub(lent(&|_| true));
+        let theirs = (spare / 2).saturating_sub(lent(&|entry| entry.user == user));
+        all.min(theirs)
     }
 
     /// What all streams take, and those of one user.
@@ -187,15 +250,15 @@ impl Table {
         self.limits.memory = bytes;
     }
 
-    /// Bytes set aside.
+    /// Bytes set aside, and those that are lent.
     #[must_use]
     pub fn reserved(&self) -> u32 {
         self.entries
             .iter()
-            .fold(0, |sum, entry| sum.saturating_add(entry.sizes.total()))
+            .fold(0, |sum, entry| sum.saturating_add(entry.held.total()))
     }
 
-    /// All of them, with their users and the bytes set aside for them.
+    /// All of them, with their users and the bytes set aside for them; without what is lent.
     pub fn streams(&self) -> impl Iterator<Item = (StreamId, &str, u32)> {
         let entries = self.entries.iter();
         entries.map(|entry| (entry.id, entry.user.as_str(), entry.sizes.total()))
@@ -217,6 +280,13 @@ impl Table {
     pub fn of_user<'a>(&'a self, user: &'a str) -> impl Iterator<Item = StreamId> + 'a {
         let entries = self.entries.iter().filter(move |entry| entry.user == user);
         entries.map(|entry| entry.id)
+    }
+}
+
+impl Entry {
+    /// What it holds beyond its promise, each way.
+    fn borrowed(&self) -> u32 {
+        self.held.total().saturating_sub(self.sizes.total())
     }
 }
 
@@ -250,162 +320,4 @@ impl Bucket {
 }
 
 #[cfg(test)]
-mod tests {
-    use alloc::format;
-    use alloc::vec;
-    use alloc::vec::Vec;
-
-    use super::*;
-
-    const LIMITS: Limits = Limits {
-        streams: 8,
-        per_user: 4,
-        memory: 1 << 20,
-        sizes: Sizes::AGENT,
-    };
-
-    const NONE: core::iter::Empty<(&str, u32)> = core::iter::empty();
-
-    const fn id(n: u8) -> StreamId {
-        StreamId([n; 16])
-    }
-
-    const fn s(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    #[test]
-    fn a_few_streams_fit_into_a_small_device_and_more_are_refused_when_memory_is_short() {
-        let mut table = Table::new(LIMITS);
-        let mut granted = vec![];
-        let refused = loop {
-            let n = u8::try_from(granted.len()).unwrap();
-            match table.admit(id(n), &format!("user {n}"), NONE, s(0)) {
-                Ok(sizes) => granted.push(sizes.total() / 1024),
-                Err(reason) => break reason,
-            }
-        };
-        assert_eq!(
-            (refused, &granted[..]),
-            (Reason::Memory, &[256, 256, 256, 128, 128][..])
-        );
-        assert!(table.reserved() <= LIMITS.memory);
-        table.remove(id(0));
-        let sizes = table.admit(id(9), "ann", NONE, s(0)).unwrap();
-        assert_eq!(sizes.total(), 128 * 1024);
-        table.set_memory(0);
-        assert_eq!(table.admit(id(10), "ann", NONE, s(0)), Err(Reason::Memory));
-        assert_eq!(table.len(), 5, "those that there are go on");
-    }
-
-    #[test]
-    fn a_user_gets_half_of_the_memory_at_most_wherever_the_streams_are() {
-        let mut limits = LIMITS;
-        limits.memory = 2 << 20;
-        let mut table = Table::new(limits);
-        let mut all_of = |user: &str, first: u8| {
-            let granted = (first..).map_while(|n| table.admit(id(n), user, NONE, s(0)).ok());
-            granted
-                .map(|sizes| sizes.total() / 1024)
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(all_of("ann", 0), [512, 256, 128, 128]);
-        assert_eq!(all_of("bob", 10), [512, 256, 128, 128]);
-        let mut table = Table::new(limits);
-        let elsewhere = || [("ann", 896 * 1024)].into_iter();
-        let last = table.admit(id(1), "ann", elsewhere(), s(0)).unwrap();
-        assert_eq!(last.total(), 128 * 1024);
-        let refused = table.admit(id(2), "ann", elsewhere(), s(0));
-        assert_eq!(refused, Err(Reason::Memory));
-        let places = || [("ann", 0); 4].into_iter();
-        let refused = table.admit(id(2), "ann", places(), s(0));
-        assert_eq!(refused, Err(Reason::Busy));
-        assert!(table.admit(id(2), "bob", places(), s(0)).is_ok());
-    }
-
-    #[test]
-    fn who_wants_little_gets_that() {
-        let mut limits = LIMITS;
-        limits.sizes = Sizes::LEAST;
-        let mut table = Table::new(limits);
-        assert_eq!(table.admit(id(1), "ann", NONE, s(0)), Ok(Sizes::LEAST));
-    }
-
-    #[test]
-    fn places_are_limited_in_all_and_for_each_user() {
-        let memory = 1 << 30;
-        let mut table = Table::new(Limits { memory, ..LIMITS });
-        for n in 0..4 {
-            assert_eq!(table.admit(id(n), "ann", NONE, s(0)), Ok(Sizes::AGENT));
-        }
-        assert_eq!(table.admit(id(4), "ann", NONE, s(0)), Err(Reason::Busy));
-        for n in 4..8 {
-            assert_eq!(table.admit(id(n), "bob", NONE, s(0)), Ok(Sizes::AGENT));
-        }
-        assert_eq!(table.admit(id(8), "eve", NONE, s(0)), Err(Reason::Busy));
-        table.remove(id(1));
-        assert_eq!(
-            table.admit(id(2), "ann", NONE, s(0)),
-            Err(Reason::Misbehaved)
-        );
-        assert_eq!(table.admit(id(1), "ann", NONE, s(0)), Ok(Sizes::AGENT));
-        assert_eq!(table.of_user("ann").count(), 4);
-        let bytes = Sizes::AGENT.total();
-        assert!(
-            table
-                .streams()
-                .any(|stream| stream == (id(7), "bob", bytes))
-        );
-        assert_eq!(table.streams().count(), 8);
-    }
-
-    #[test]
-    fn a_table_takes_no_more_than_it_can_hold_whatever_it_is_allowed() {
-        let mut table = Table::new(Limits {
-            streams: usize::MAX,
-            per_user: usize::MAX,
-            memory: u32::MAX,
-            sizes: Sizes::LEAST,
-        });
-        let admitted = (0..=u8::MAX).map(|n| table.admit(id(n), "ann", NONE, s(0)));
-        let refused: Vec<_> = admitted.skip(MAX_STREAMS).collect();
-        assert_eq!(table.len(), MAX_STREAMS);
-        assert!(refused.iter().all(|refused| *refused == Err(Reason::Busy)));
-        assert!(!refused.is_empty());
-    }
-
-    #[test]
-    fn only_its_user_finds_a_stream() {
-        let mut table = Table::new(LIMITS);
-        table.admit(id(1), "ann", NONE, s(0)).unwrap();
-        assert_eq!(table.attach(id(1), "ann", s(0)), Ok(()));
-        assert_eq!(table.attach(id(1), "eve", s(0)), Err(Reason::Gone));
-        assert_eq!(table.attach(id(2), "ann", s(0)), Err(Reason::Gone));
-    }
-
-    #[test]
-    fn tries_are_limited_for_a_stream_and_for_guesses() {
-        let mut table = Table::new(LIMITS);
-        table.admit(id(1), "ann", NONE, s(0)).unwrap();
-        for n in 0..200 {
-            let expected = if n < BURST {
-                Reason::Gone
-            } else {
-                Reason::Busy
-            };
-            assert_eq!(table.attach(id(n | 0x40), "eve", s(1)), Err(expected));
-        }
-        for _ in 0..BURST {
-            assert_eq!(
-                table.attach(id(1), "ann", s(1)),
-                Ok(()),
-                "guesses harm nobody"
-            );
-        }
-        assert_eq!(table.attach(id(1), "ann", s(1)), Err(Reason::Busy));
-        assert_eq!(table.attach(id(1), "ann", s(2)), Ok(()));
-        table.proof_was_wrong(id(1), s(60));
-        assert_eq!(table.attach(id(1), "ann", s(60)), Err(Reason::Busy));
-        assert_eq!(table.attach(id(1), "ann", s(61)), Ok(()));
-    }
-}
+mod tests;

@@ -7,10 +7,15 @@ use super::frame::{Frame, MAX_DATA};
 use super::ring::copy;
 use super::{ACK_DELAY, Generation, Stream};
 
-/// Acknowledgements at least this far apart, unless time asks for one...
-const STEP: core::ops::RangeInclusive<u32> = 4 * 1024..=128 * 1024;
+/// Acknowledgements at least this far apart, unless time or the other end asks for one...
+const STEP: core::ops::RangeInclusive<u32> = 4 * 1024..=256 * 1024;
 /// ...and at least so many for what may be under way.
 const STEPS: u32 = 4;
+
+/// How far apart acknowledgements are where so much may be under way.
+fn step(size: u32) -> u32 {
+    (size / STEPS).clamp(*STEP.start(), *STEP.end())
+}
 
 impl Attachment {
     /// When what has arrived must be acknowledged, if nothing goes out before.
@@ -95,6 +100,9 @@ impl Stream {
     fn fill(&mut self, on: Generation) {
         let reset = self.is_resetting();
         let (received, limit) = (self.inbox.received(), self.inbox.limit());
+        // The other end goes by its window. Where less is kept, it has to be asked sooner.
+        let theirs = self.peer.window.max(self.outbox.theirs());
+        let (kept, theirs) = (step(self.outbox.held()), step(theirs));
         let Some(current) = self.current.as_mut().filter(|c| c.generation == on) else {
             return;
         };
@@ -113,8 +121,12 @@ impl Stream {
         if current.owed == Owed::Now || news && (length > 0 || ends) {
             current.acknowledge(received, limit);
         }
-        if core::mem::take(&mut current.asks) {
-            current.asked = true;
+        let unasked = current.send_at.saturating_sub(current.asked_to);
+        let asks_for_ack = kept < theirs && unasked >= u64::from(kept);
+        let asks = core::mem::take(&mut current.asks);
+        if asks || asks_for_ack {
+            current.asked |= asks;
+            current.asked_to = current.send_at;
             current.put(&Frame::Ping);
         }
         if ends {
@@ -129,8 +141,7 @@ impl Stream {
     /// Sees to it that the other end learns what has arrived, and what may follow.
     pub(super) fn owe(&mut self, now: Duration) {
         let (received, limit) = (self.inbox.received(), self.inbox.limit());
-        let step =
-            (self.own.window.min(self.peer.replay) / STEPS).clamp(*STEP.start(), *STEP.end());
+        let step = step(self.inbox.window());
         let Some(current) = &mut self.current else {
             return;
         };

@@ -13,6 +13,7 @@ mod app;
 mod attaching;
 mod cost;
 mod hostile;
+mod lending;
 mod mac;
 mod pair;
 mod schedules;

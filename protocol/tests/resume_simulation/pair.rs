@@ -33,12 +33,22 @@ impl Pair {
     }
 
     pub(crate) fn named(id: u8) -> Self {
+        Self::opened(start(id), Sizes::LEAST)
+    }
+
+    /// One whose client holds as much as real ones do.
+    pub(crate) fn roomy(agent: Sizes) -> Self {
+        let sizes = Sizes::CLIENT;
+        Self::opened(Start { sizes, ..start(7) }, agent)
+    }
+
+    fn opened(start: Start, sizes: Sizes) -> Self {
         let now = Duration::ZERO;
-        let (client, opening) = Client::open(start(id), &TestMac, now);
+        let (client, opening) = Client::open(start, &TestMac, now);
         let Ok(Opening::Open(open)) = Opening::decode(&opening) else {
             panic!("not OPEN");
         };
-        let agent = Agent::accept(&open, Sizes::LEAST, GRACE, &TestMac, now);
+        let agent = Agent::accept(&open, sizes, GRACE, &TestMac, now);
         let mut pair = Self {
             client,
             agent,
@@ -50,14 +60,14 @@ impl Pair {
     }
 
     pub(crate) fn client_says(&mut self, on: Generation) -> Vec<u8> {
-        let mut out = vec![0; 100_000];
+        let mut out = vec![0; 400_000];
         let count = self.client.poll_transmit(on, &mut out, self.now);
         out.truncate(count);
         out
     }
 
     pub(crate) fn agent_says(&mut self, on: Generation) -> Vec<u8> {
-        let mut out = vec![0; 100_000];
+        let mut out = vec![0; 400_000];
         let count = self.agent.poll_transmit(on, &mut out, self.now);
         out.truncate(count);
         out

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use fastrand::Rng;
-use protocol::resume::{ACK_DELAY, End, Event, PERSIST, Reason, SUSPECT};
+use protocol::resume::{ACK_DELAY, End, Event, PERSIST, Reason, SUSPECT, Sizes};
 
 use crate::app::App;
 use crate::world::{AGENT, CLIENT, Faults, World, ms};
@@ -27,12 +27,24 @@ struct Seen {
     stalled: usize,
     recovered: usize,
     refused: usize,
+    /// How often the agent's end was lent to, and gave back.
+    lent: usize,
+    given_back: usize,
 }
 
 impl Seen {
     fn note(&mut self, world: &World) {
+        let mut held = Sizes::LEAST.total();
         for (_, side, event) in &world.events {
             match event {
+                Event::Wants(sizes) if sizes.total() > held => {
+                    self.lent += 1;
+                    held = sizes.total();
+                }
+                Event::Wants(sizes) => {
+                    self.given_back += 1;
+                    held = sizes.total();
+                }
                 Event::Attached(_) if *side == AGENT => self.attached += 1,
                 Event::Stalled => self.stalled += 1,
                 Event::Recovered => self.recovered += 1,
@@ -61,6 +73,7 @@ fn run(seeds: Range<u64>, restarts: bool) {
         seen.note(&world);
     }
     println!("{seen:?}");
+    assert!(seen.attached > 1000 && seen.lent > 50, "{seen:?}");
 }
 
 /// Everything has arrived, and each end knows, unless only the last word was lost.
@@ -109,7 +122,7 @@ fn without_faults_nobody_dials_again_and_both_ends_agree() {
         ended_well(&world);
         assert_eq!(world.ends, [Some(End::Clean); 2]);
         let mut events = world.events.iter().map(|(_, _, event)| event);
-        assert!(events.all(|e| matches!(e, Event::Ended(_) | Event::Close(..))));
+        assert!(events.all(|e| matches!(e, Event::Ended(_) | Event::Close(..) | Event::Wants(_))));
     }
 }
 
@@ -157,6 +170,7 @@ fn an_end_that_stays_alone_gives_up_when_the_grace_time_is_over() {
 
 #[test]
 fn a_path_that_comes_back_is_used_at_once() {
+    let mut seen = Seen::default();
     for seed in 0..500 {
         let _seed = Seed(seed);
         let apps = [0, 1].map(|side| App::writes_only(20_000_000, 20_000_000, side));
@@ -178,5 +192,7 @@ fn a_path_that_comes_back_is_used_at_once() {
         );
         let stalled = world.first(CLIENT, |e| *e == Event::Stalled).is_some();
         assert!(stalled || dark <= SUSPECT + PERSIST + ms(7_000), "noticed");
+        seen.note(&world);
     }
+    assert!(seen.lent > 500 && seen.given_back > 50, "{seen:?}");
 }

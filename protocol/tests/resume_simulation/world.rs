@@ -63,6 +63,13 @@ const LIMITS: Limits = Limits {
     per_user: 4,
     memory: 1 << 20,
     sizes: Sizes::LEAST,
+    busy: BUSY,
+    spare: 1 << 20,
+};
+/// What a busy stream may hold.
+const BUSY: Sizes = Sizes {
+    replay: 100_000,
+    window: 80_000,
 };
 
 impl World {
@@ -220,7 +227,9 @@ impl World {
                     .table
                     .admit(open.id, "ann", core::iter::empty(), self.now)
                     .unwrap();
-                self.agent = Some(Agent::accept(&open, sizes, self.grace, &TestMac, self.now));
+                let mut agent = Agent::accept(&open, sizes, self.grace, &TestMac, self.now);
+                agent.stream_mut().may_want(BUSY);
+                self.agent = Some(agent);
                 Ok(())
             }
             Opening::Attach(attach) => {
@@ -348,8 +357,17 @@ impl World {
             Event::Dial(generation) => self.dial(generation),
             Event::Close(generation, reason) => self.close(side, generation, reason),
             Event::Ended(end) => assert_eq!(self.ends[side].replace(end), None, "ended twice"),
+            Event::Wants(sizes) => self.lend(sizes),
             Event::Attached(_) | Event::Stalled | Event::Recovered | Event::Detached => {}
         }
+    }
+
+    /// The agent's end wants more, or less.
+    fn lend(&mut self, wanted: Sizes) {
+        let Some(agent) = &mut self.agent else { return };
+        let stream = agent.stream_mut();
+        let lent = self.table.lend(stream.id(), wanted);
+        stream.lend(lent, self.now);
     }
 
     fn dial(&mut self, generation: Generation) {
@@ -411,7 +429,9 @@ impl World {
         let Some(bytes) = self.agent.as_ref().and_then(Agent::snapshot) else {
             return;
         };
-        self.agent = Some(Agent::restore(&bytes, &TestMac, self.now).expect("its own snapshot"));
+        let mut agent = Agent::restore(&bytes, &TestMac, self.now).expect("its own snapshot");
+        agent.stream_mut().may_want(BUSY);
+        self.agent = Some(agent);
         for wire in &mut self.wires {
             wire.up.unread = true;
             wire.up.end(self.now);
@@ -449,9 +469,15 @@ impl World {
     /// What holds at any time.
     fn check(&self) {
         let agent = self.agent.as_ref().map(Agent::stream);
-        for stream in [Some(self.client.stream()), agent].into_iter().flatten() {
-            let most = Sizes::LEAST.total() as usize;
-            assert!(stream.memory() <= most, "{} bytes", stream.memory());
+        let client = (self.client.stream(), Sizes::LEAST.total());
+        let agent = agent.map(|stream| (stream, self.table.reserved()));
+        for (stream, most) in [Some(client), agent].into_iter().flatten() {
+            assert_eq!(stream.held().total(), most);
+            assert!(
+                stream.memory() <= most as usize,
+                "{} bytes",
+                stream.memory()
+            );
             let over = stream.end().is_some_and(|end| end != End::Clean);
             let over = over && stream.attached().is_none();
             assert!(

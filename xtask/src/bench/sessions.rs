@@ -61,11 +61,6 @@ pub(super) fn run(options: &Options) -> Result<()> {
         if options.wants("memory after traffic") {
             report.add(memory::after_traffic(&setting)?)?;
         }
-        report.add(cost::bulk_with_large_buffers(
-            &mut setting,
-            options,
-            dir.path(),
-        )?)?;
     }
     if options.wants(KEPT) {
         report.add(kept::measure(options, dir.path(), &bin)?)?;

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ use crate::proxy::splice::{Moved, splice};
 use crate::tunnel::live::OpenStream;
 use crate::tunnel::stream::{ReadHalf, Stream};
 
-/// What this process holds of one stream: as much as the agent, since there are many.
+/// What this process holds of one stream: as much as the agent, since there are many. Those that are
+/// busy may [borrow](resumable::Pool).
 const SIZES: Sizes = Sizes::AGENT;
 /// How long the node may take to learn that a session is over.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
@@ -105,12 +107,14 @@ impl Proxy {
             caller,
             ..
         } = dialled;
+        let pool = Arc::clone(&self.sessions.spare);
+        let _borrower = pool.borrower(opening.id());
         let Opened {
             stream: node,
             handle,
             driver,
             redial,
-        } = opening.over(carrier(stream, open));
+        } = opening.over_with(carrier(stream, open), Some(pool));
         let again = Again {
             proxy: self.clone(),
             caller: caller.clone(),

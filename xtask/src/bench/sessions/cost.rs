@@ -142,9 +142,6 @@ struct Way {
     counts_cpu: bool,
 }
 
-/// An agent that may keep four times as much of a session.
-const LARGE: &str = "[resume]\nbuffer_kib = 1024\nmemory_kib = 16384\n";
-
 const DIRECTIONS: [&str; 2] = ["from the device", "to the device"];
 
 impl Way {
@@ -158,19 +155,15 @@ impl Way {
     }
 }
 
-/// Where the processors are the limit.
-fn no_delay(name: &'static str) -> Way {
-    Way {
-        name,
-        shape: Shape::default(),
-        bytes: BULK,
-        counts_cpu: true,
-    }
-}
-
-fn ways() -> [Way; 3] {
+fn ways() -> [Way; 4] {
     [
-        no_delay("no delay"),
+        // Where the processors are the limit.
+        Way {
+            name: "no delay",
+            shape: Shape::default(),
+            bytes: BULK,
+            counts_cpu: true,
+        },
         Way {
             name: "50 Mbit/s, 20 ms",
             shape: Shape {
@@ -187,31 +180,19 @@ fn ways() -> [Way; 3] {
             bytes: 4 << 20,
             counts_cpu: false,
         },
+        Way {
+            name: "5 Mbit/s, 200 ms, 2 % loss",
+            shape: Shape::cellular(),
+            bytes: 8 << 20,
+            counts_cpu: false,
+        },
     ]
 }
 
 /// What is moved a second, and what a byte costs.
 pub(super) fn bulk(setting: &Setting, options: &Options, dir: &Path) -> Result<Table> {
-    bulk_over(&ways(), setting, options, dir)
-}
-
-/// The same without delay, by an agent that may keep more of a session.
-pub(super) fn bulk_with_large_buffers(
-    setting: &mut Setting,
-    options: &Options,
-    dir: &Path,
-) -> Result<Table> {
-    let way = no_delay("no delay, buffers of 1 MiB");
-    if DIRECTIONS.iter().any(|of| options.wants(&way.wanted(of))) {
-        setting.agent.configure(LARGE)?;
-        setting.restart_agent()?;
-    }
-    bulk_over(&[way], setting, options, dir)
-}
-
-fn bulk_over(ways: &[Way], setting: &Setting, options: &Options, dir: &Path) -> Result<Table> {
     let mut table = Table::beside(OTHER);
-    for way in ways {
+    for way in ways() {
         let path = dir.join("bulk");
         write_bulk(&path, way.bytes)?;
         let path = path.to_str().context("path is not UTF-8")?;

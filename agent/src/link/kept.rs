@@ -210,7 +210,8 @@ impl KeptStreams {
             .collect()
     }
 
-    /// They are another process's from now on, which counts what they have borrowed until then.
+    /// They are another process's to count from now on. What they have borrowed until then, it does
+    /// not count: it comes back by itself.
     pub(super) fn stop_lending(&self) {
         self.lender.table().stop_lending();
     }

@@ -130,6 +130,8 @@ impl<E: End> Shared<E> {
             let mut core = self.lock();
             let now = core.now();
             let result = change(&mut core, now);
+            // The machine may have slept, as it knows by now.
+            let now = core.now();
             core.pump(&mut [], now);
             (result, core.news())
         };

@@ -91,7 +91,10 @@ impl<E: End> AsyncWrite for Resumable<E> {
             }
             (written, core.news())
         };
-        self.shared.tell(news.without_writer());
+        // What was acknowledged or lent at the last moment makes room for one that waits.
+        let waits = written.is_pending();
+        self.shared
+            .tell(if waits { news } else { news.without_writer() });
         written
     }
 

@@ -53,7 +53,7 @@ impl Agent {
         stream.set_grace(grace);
         stream.outbox.allow(u64::from(open.sizes.window));
         let mut attachment = Attachment::new(Generation(0), First::Any, now);
-        attachment.told = (0, u64::from(stream.own.window));
+        attachment.tell(0, u64::from(stream.own.window));
         attachment.put(&Frame::Opened(Opened {
             version: open.version.min(VERSION),
             sizes: stream.own,

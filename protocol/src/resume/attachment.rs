@@ -10,6 +10,9 @@ use super::parser::Parser;
 /// Frames sent together, in front of data: a greeting or a reset, ACK, PING, FIN or DATA's header.
 const HEAD: usize = 96;
 
+/// As many limits as are told within a round trip, and some more.
+const LIMITS: usize = 16;
+
 /// What the other end must say first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum First {
@@ -49,6 +52,8 @@ pub(super) struct Attachment {
     /// What the other end was told: received, and allowed.
     pub(super) told: (u64, u64),
     pub(super) owed: Owed,
+    /// Low bits of what it was allowed lately, in no order.
+    pub(super) limits: [u32; LIMITS],
     /// Up to which number the other end was asked to acknowledge.
     pub(super) asked_to: u64,
     /// A PING is to be sent.
@@ -80,6 +85,7 @@ impl Attachment {
             payload: 0,
             told: (0, 0),
             owed: Owed::Nothing,
+            limits: [0; LIMITS],
             asked_to: 0,
             asks: false,
             asked: false,
@@ -90,6 +96,15 @@ impl Attachment {
             stalled: false,
             resets: false,
         }
+    }
+
+    /// Takes note of what the other end is told: what has arrived, and what it is allowed.
+    pub(super) fn tell(&mut self, received: u64, limit: u64) {
+        if self.told.1 != limit {
+            self.limits.rotate_right(1);
+            self.limits[0] = limit as u32;
+        }
+        self.told = (received, limit);
     }
 
     /// Puts a frame behind those under way.

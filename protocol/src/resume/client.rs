@@ -56,7 +56,7 @@ impl Client {
     pub fn open(start: Start, mac: &'static dyn Mac, now: Duration) -> (Self, Bytes) {
         let mut stream = Stream::new(start.id, start.secret, start.sizes);
         let mut attachment = Attachment::new(Generation(0), First::Opened, now);
-        attachment.told = (0, u64::from(stream.own.window));
+        attachment.tell(0, u64::from(stream.own.window));
         stream.current = Some(attachment);
         let opening = Frame::Open(Open {
             version: VERSION,

@@ -16,6 +16,10 @@ pub(super) struct Inbox {
     /// The other end may send data below this number. What was allowed stays so.
     allowed: u64,
     pace: Pace,
+    /// The window has cut a frame short in this round...
+    cuts: bool,
+    /// ...and did so in the last one.
+    limits: bool,
     /// Nothing comes behind what is there.
     closed: bool,
     /// Nobody will read: what comes is dropped.
@@ -34,6 +38,8 @@ impl Inbox {
             consumed: 0,
             allowed: u64::from(window),
             pace: Pace::default(),
+            cuts: false,
+            limits: false,
             closed: false,
             discards: false,
         }
@@ -113,19 +119,29 @@ impl Inbox {
 
     /// Takes note of what was handed on until now.
     pub(super) fn note_pace(&mut self, now: Duration) {
-        self.pace.note(self.consumed, u64::from(self.window), now);
+        let window = u64::from(self.window);
+        if self.pace.note(self.consumed, window, now) {
+            self.limits = core::mem::take(&mut self.cuts);
+        }
     }
 
-    /// Whether the window is all that keeps more from coming, or may be: all that it allows is read
-    /// again and again.
-    pub(super) const fn is_brisk(&self) -> bool {
-        self.pace.is_brisk()
+    /// A frame ends where the other end was once told to stop: it had more to send.
+    pub(super) const fn note_cut(&mut self) {
+        self.cuts = true;
+    }
+
+    /// Whether the window keeps more from coming, although all that it allows is read at once.
+    pub(super) fn is_short(&self, now: Duration) -> bool {
+        let open = !self.closed && !self.discards;
+        open && self.limits && self.pace.is_brisk(now)
     }
 
     fn advance(&mut self, count: u64) {
         self.consumed += count;
-        let allowed = self.consumed.saturating_add(u64::from(self.window));
-        self.allowed = self.allowed.max(allowed);
+        if !self.closed {
+            let allowed = self.consumed.saturating_add(u64::from(self.window));
+            self.allowed = self.allowed.max(allowed);
+        }
         let held = self.allowed - self.consumed;
         self.ring
             .set_limit(usize::try_from(held).unwrap_or(usize::MAX));
@@ -154,8 +170,11 @@ impl Inbox {
         Ok(direct)
     }
 
+    /// Nothing may come any more.
     pub(super) fn close(&mut self) {
         self.closed = true;
+        self.allowed = self.data_end();
+        self.advance(0);
     }
 
     pub(super) fn readable(&self) -> &[u8] {

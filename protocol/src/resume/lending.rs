@@ -15,6 +15,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Whoever has not filled its buffer for so long does not need it: well above what makes it ask.
 const GIVE_BACK: Duration = Duration::from_secs(15);
 
+/// The least of a window that is given back before the last of it.
+const PIECE: u32 = 16 * 1024;
+
 impl Stream {
     /// It may ask for so much. At first, it asks for no more than it has.
     pub fn may_want(&mut self, most: Sizes) {
@@ -41,6 +44,7 @@ impl Stream {
         }
         if self.held != before {
             self.asks_again = now;
+            self.moved = Some(now);
         }
     }
 
@@ -48,7 +52,7 @@ impl Stream {
     pub(super) fn is_short_of_replay(&mut self, now: Duration) {
         let heard = self.alone_since().is_none();
         let current = self.current.as_ref().filter(|_| heard);
-        if current.is_some_and(|current| self.outbox.waits_for_acks(current.send_at)) {
+        if current.is_some_and(|current| self.outbox.waits_for_acks(current.send_at, now)) {
             let replay = self.outbox.held().saturating_mul(2);
             self.want(Sizes { replay, window: 0 }, now);
         }
@@ -60,7 +64,7 @@ impl Stream {
         self.moved.get_or_insert(now);
         self.outbox.note_pace(now);
         self.inbox.note_pace(now);
-        if self.inbox.is_brisk() && !self.inbox.is_closed() && !self.inbox.discards() {
+        if self.inbox.is_short(now) {
             let window = self.inbox.window().saturating_mul(2);
             self.want(Sizes { replay: 0, window }, now);
         }
@@ -86,6 +90,7 @@ impl Stream {
     pub(super) fn give_back(&mut self, now: Duration) {
         let unused = |since: Duration| now.saturating_sub(since) >= GIVE_BACK;
         let [replay, window] = [self.outbox.round_at(), self.inbox.round_at()].map(unused);
+        let window = window || self.inbox.is_closed() || self.inbox.discards();
         // What cannot be given back now cannot be before something moves.
         self.moved = (!replay || !window).then_some(now);
         if replay {
@@ -97,19 +102,32 @@ impl Stream {
         }
         self.outbox.ring_mut().shrink();
         self.inbox.ring_mut().shrink();
-        let held = Sizes {
-            replay: self.outbox.held(),
-            window: self.inbox.held(),
-        };
+        let held = self.needed();
         if self.held != held {
             self.held = held;
             self.wish = Some(held);
         }
     }
 
-    /// When to look whether what was lent is still needed.
+    /// What the buffers hold, and may have to.
+    fn needed(&self) -> Sizes {
+        Sizes {
+            replay: self.outbox.held(),
+            window: self.inbox.held(),
+        }
+        .at_least(self.own)
+    }
+
+    /// When to look whether what was lent is still needed. What the other end was allowed comes back
+    /// in pieces: each is worth a look only if it is large, or the last.
     pub(super) fn gives_back_at(&self) -> Option<Duration> {
-        let lent = self.held != self.own;
-        Some(self.moved.filter(|_| lent)?.saturating_add(GIVE_BACK))
+        let (held, own) = (self.held, self.own);
+        let needed = self.needed().window;
+        let back = held.window.saturating_sub(needed);
+        let worth = held.replay > own.replay
+            || self.inbox.window() > own.window
+            || back >= PIECE
+            || back > 0 && needed == own.window;
+        Some(self.moved.filter(|_| worth)?.saturating_add(GIVE_BACK))
     }
 }

@@ -112,9 +112,9 @@ impl Outbox {
 
     /// Whether only what is not acknowledged keeps more from being written, and that is all that
     /// it may be: all is sent up to that number, and the other end would take more.
-    pub(super) fn waits_for_acks(&self, at: u64) -> bool {
+    pub(super) fn waits_for_acks(&self, at: u64, now: Duration) -> bool {
         let more = self.limit > self.data_end();
-        self.ring.room() == 0 && at == self.data_end() && more && self.pace.is_brisk()
+        self.ring.room() == 0 && at == self.data_end() && more && self.pace.is_brisk(now)
     }
 
     /// Number behind the last byte.

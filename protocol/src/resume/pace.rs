@@ -18,18 +18,21 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// So many bytes in all have gone through a buffer of that size.
-    pub(super) fn note(&mut self, through: u64, size: u64, now: Duration) {
-        if through.saturating_sub(self.through) >= size {
+    /// So many bytes in all have gone through a buffer of that size. Tells whether that ends a round.
+    pub(super) fn note(&mut self, through: u64, size: u64, now: Duration) -> bool {
+        let round = through.saturating_sub(self.through) >= size;
+        if round {
             self.brisk = now.saturating_sub(self.since) <= BRISK;
             self.since = now;
             self.through = through;
         }
+        round
     }
 
-    /// Whether the last round was fast. A buffer of another size has to show it anew.
-    pub(super) const fn is_brisk(&self) -> bool {
-        self.brisk
+    /// Whether the last round was fast, and is not long ago. A buffer of another size has to show it
+    /// anew.
+    pub(super) fn is_brisk(&self, now: Duration) -> bool {
+        self.brisk && now.saturating_sub(self.since) <= BRISK
     }
 
     /// When a round was through last.
@@ -52,21 +55,20 @@ mod tests {
     }
 
     #[test]
-    fn a_round_within_three_seconds_is_brisk_until_another_is_not() {
+    fn a_round_within_three_seconds_is_brisk_for_a_while_or_until_another_is_not() {
         let mut pace = Pace::default();
-        pace.note(1000, 1000, ms(9000));
-        assert!(!pace.is_brisk(), "it may have begun at any time");
-        pace.note(1999, 1000, ms(9001));
-        assert!(!pace.is_brisk(), "no whole round");
-        pace.note(2000, 1000, ms(12_000));
-        assert!(pace.is_brisk());
-        pace.note(2500, 1000, ms(20_000));
-        assert!(pace.is_brisk());
-        pace.note(3000, 1000, ms(20_001));
-        assert!(!pace.is_brisk());
-        pace.note(4000, 1000, ms(20_002));
-        assert!(pace.is_brisk());
+        assert!(pace.note(1000, 1000, ms(9000)));
+        assert!(!pace.is_brisk(ms(9000)), "it may have begun at any time");
+        assert!(!pace.note(1999, 1000, ms(9001)));
+        assert!(!pace.is_brisk(ms(9001)), "no whole round");
+        assert!(pace.note(2000, 1000, ms(12_000)));
+        assert!(pace.is_brisk(ms(15_000)));
+        assert!(!pace.is_brisk(ms(15_001)), "long ago");
+        assert!(pace.note(3000, 1000, ms(20_001)));
+        assert!(!pace.is_brisk(ms(20_001)));
+        assert!(pace.note(4000, 1000, ms(20_002)));
+        assert!(pace.is_brisk(ms(20_002)));
         pace.reset();
-        assert!(!pace.is_brisk());
+        assert!(!pace.is_brisk(ms(20_002)));
     }
 }

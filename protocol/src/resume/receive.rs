@@ -162,7 +162,7 @@ impl Stream {
     }
 
     /// Data is announced: it must not exceed what was allowed, nor follow the end.
-    fn check_data(&self, length: u64) -> Result<(), Malformed> {
+    fn check_data(&mut self, length: u64) -> Result<(), Malformed> {
         let Some(current) = &self.current else {
             return Ok(());
         };
@@ -172,7 +172,12 @@ impl Stream {
             self.inbox.limit()
         };
         match current.read_at.checked_add(length) {
-            Some(end) if end <= most => Ok(()),
+            Some(end) if end <= most => {
+                if current.limits.contains(&(end as u32)) {
+                    self.inbox.note_cut();
+                }
+                Ok(())
+            }
             _ => Err(Malformed),
         }
     }

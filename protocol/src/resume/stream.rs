@@ -204,6 +204,7 @@ impl Stream {
     /// Nobody will read any more: drops what has arrived, and what comes.
     pub fn discard(&mut self, now: Duration) {
         self.inbox.discard();
+        self.moved.get_or_insert(now);
         self.owe(now);
         self.settle(now);
     }

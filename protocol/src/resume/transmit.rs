@@ -33,7 +33,7 @@ impl Attachment {
             received: received as u32,
             room: u32::try_from(room).unwrap_or(u32::MAX),
         });
-        self.told = (received, limit);
+        self.tell(received, limit);
         self.owed = Owed::Nothing;
     }
 

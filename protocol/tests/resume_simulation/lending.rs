@@ -207,6 +207,16 @@ fn only_what_a_larger_buffer_would_mend_asks_for_one() {
         unread.now += ms(100);
     }
     assert_eq!(unread.agent_events(), []);
+    // A client that never comes to the end of what it is allowed.
+    let mut steady = pair();
+    for _ in 0..200 {
+        steady.client.stream_mut().write(&[1; 20_001], steady.now);
+        steady.exchange(FIRST);
+        steady.read_agent();
+        steady.exchange(FIRST);
+        steady.now += ms(50);
+    }
+    assert_eq!(steady.agent_events(), []);
     // Nobody who would read.
     let mut dropped = pair();
     dropped.agent.stream_mut().discard(dropped.now);

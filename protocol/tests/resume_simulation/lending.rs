@@ -75,6 +75,15 @@ fn copy_down_over(pair: &mut Pair, trip: Duration) -> usize {
     moved
 }
 
+/// Copies from the agent until it has been lent all that it may want.
+fn grow(pair: &mut Pair) {
+    for _ in 0..20 {
+        copy_down(pair);
+        lend_all(pair);
+    }
+    assert_eq!(pair.agent.stream().held(), kib(128, 32));
+}
+
 /// The same of a copy to the agent.
 fn copy_up(pair: &mut Pair) -> usize {
     pair.client.stream_mut().write(&[7; 400_000], pair.now);
@@ -106,10 +115,7 @@ fn a_busy_replay_buffer_grows_and_an_idle_one_shrinks() {
 #[test]
 fn what_trickles_and_what_is_not_acknowledged_keep_no_more_than_they_need() {
     let mut pair = pair();
-    for _ in 0..20 {
-        copy_down(&mut pair);
-        lend_all(&mut pair);
-    }
+    grow(&mut pair);
     let mut wanted = None;
     for _ in 0..60 {
         pair.agent.stream_mut().write(b"tick", pair.now);
@@ -120,10 +126,7 @@ fn what_trickles_and_what_is_not_acknowledged_keep_no_more_than_they_need() {
         wanted = lend_all(&mut pair).or(wanted);
     }
     assert_eq!(wanted, Some(kib(32, 32)));
-    for _ in 0..20 {
-        copy_down(&mut pair);
-        lend_all(&mut pair);
-    }
+    grow(&mut pair);
     pair.agent.stream_mut().write(&[1; 50 * 1024], pair.now);
     pair.agent.handle_closed(FIRST, pair.now);
     assert_eq!(wait(&mut pair), Some(kib(50, 32)));
@@ -136,10 +139,7 @@ fn what_trickles_and_what_is_not_acknowledged_keep_no_more_than_they_need() {
 #[test]
 fn a_stream_that_is_over_holds_only_the_frame_under_way() {
     let mut pair = pair();
-    for _ in 0..20 {
-        copy_down(&mut pair);
-        lend_all(&mut pair);
-    }
+    grow(&mut pair);
     while pair.agent.stream_mut().write(&[9; 5000], pair.now) > 0 {}
     let mut begun = [0; 50_000];
     let count = pair.agent.poll_transmit(FIRST, &mut begun, pair.now);
@@ -195,18 +195,13 @@ fn only_what_a_larger_buffer_would_mend_asks_for_one() {
         copy_down_over(&mut slow, ms(5000));
     }
     assert_eq!(slow.agent_events(), []);
-    // A client that does not read.
-    let mut unread = Pair::new();
-    unread.agent.stream_mut().may_want(kib(128, 128));
+    // A client that reads at once, and allows no more than is kept.
+    let mut narrow = Pair::new();
+    narrow.agent.stream_mut().may_want(kib(128, 128));
     for _ in 0..20 {
-        // It reads half of what it has, and allows as much.
-        unread.agent.stream_mut().write(&[1; 100_000], unread.now);
-        unread.exchange(FIRST);
-        unread.client.stream_mut().consume(8192, unread.now);
-        unread.exchange(FIRST);
-        unread.now += ms(100);
+        assert_eq!(copy_down(&mut narrow), 16 * 1024);
     }
-    assert_eq!(unread.agent_events(), []);
+    assert_eq!(narrow.agent_events(), []);
     // A client that never comes to the end of what it is allowed.
     let mut steady = pair();
     for _ in 0..200 {

@@ -50,6 +50,8 @@ impl Runner {
         // Those of the agent, in this copy.
         drop(self.lock.take());
         self.sessions.keepers = Keepers::default();
+        // The agent that takes over lends on its own.
+        self.sessions.kept.stop_lending();
         self.say_state(&wire);
         self.say_untold(&wire);
         let kept = counted(self.sessions.outliving(), "session");
@@ -100,11 +102,9 @@ impl Runner {
         std::mem::take(&mut self.connections).leave().await;
     }
 
-    /// What it keeps, for good: nothing is lent any more.
     fn say_state(&self, wire: &Wire) {
         let programs = ssh::program::running().into_iter();
         let programs = programs.chain(ssh::guard::process());
-        self.sessions.kept.stop_lending();
         let streams = self.sessions.kept.listed();
         let streams = streams.iter();
         let streams = streams.map(|(id, user, bytes)| (*id, user.as_str(), *bytes));

@@ -212,10 +212,7 @@ period = "5m"
             per_user: 2,
             memory: 512 << 10,
             sizes: both(64 << 10),
-            busy: Sizes {
-                replay: 128 << 10,
-                window: 64 << 10,
-            },
+            busy: both(128 << 10),
             spare: 256 << 10,
         };
         assert_eq!(config.resume, Some(limits));

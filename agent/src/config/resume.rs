@@ -47,7 +47,7 @@ pub(super) fn read(section: Option<Section<'_>>, reader: &mut Reader<'_>) -> Opt
     let busy = Sizes {
         replay: bytes(busy, DEFAULT.busy.replay),
         // What was once allowed cannot be taken back.
-        window: busy.map_or(DEFAULT.busy.window, |kib| kib * KIB / 2),
+        window: busy.map_or(DEFAULT.busy.window, |kib| kib * KIB),
     };
     Some(Limits {
         streams: count(streams, DEFAULT.streams),

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::driver::TICK;
 use crate::end::End;
 use crate::pool::Lender;
 use crate::signal::Signal;
@@ -21,7 +22,7 @@ use crate::words::Words;
 /// How long last words may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 /// Read from an attachment at once.
-const SCRATCH: usize = 16 * 1024;
+pub(crate) const SCRATCH: usize = 16 * 1024;
 
 /// The receiving half of an attachment.
 pub type Reader = Box<dyn AsyncRead + Send + Unpin>;
@@ -64,10 +65,21 @@ struct Closing {
     until: Duration,
 }
 
-/// What came of an attempt to move bytes.
-enum Moved {
+/// What is left of an attachment after something was sent on it, or not.
+enum Sent {
+    Open,
+    Closed,
+}
+
+/// What came of an attempt to receive.
+enum Received {
     Nothing,
-    Some,
+    Some {
+        /// So many bytes went to the application.
+        direct: usize,
+        /// Nothing more was there, most likely.
+        all: bool,
+    },
     Closed,
 }
 
@@ -133,22 +145,14 @@ impl<E: End> Shared<E> {
             // The machine may have slept, as it knows by now.
             let now = core.now();
             core.pump(&mut [], now);
-            (result, core.news())
+            (result, core.news(now))
         };
         self.tell(news);
         result
     }
 
     pub(crate) fn tell(&self, news: News) {
-        if news.readable {
-            self.signal.wake_reader();
-        }
-        if news.writable {
-            self.signal.wake_writer();
-        }
-        if news.earlier {
-            self.signal.wake_driver();
-        }
+        self.signal.tell(news);
     }
 
     pub(crate) fn attach(&self, generation: Generation, carrier: Carrier, preamble: Vec<u8>) {
@@ -163,9 +167,9 @@ impl<E: End> Shared<E> {
 /// Who should look.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct News {
-    readable: bool,
-    writable: bool,
-    earlier: bool,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    pub(crate) earlier: bool,
 }
 
 impl News {
@@ -218,6 +222,8 @@ impl<E: End> Core<E> {
             unflushed: false,
             closing: None,
         });
+        // Nobody has looked what came on it.
+        self.signal.leave();
     }
 
     /// When time must be told to have passed.
@@ -239,45 +245,74 @@ impl<E: End> Core<E> {
         self.attachments.is_empty() && self.end.is_done(self.now())
     }
 
-    pub(crate) fn news(&self) -> News {
+    pub(crate) fn news(&self, now: Duration) -> News {
         let stream = self.end.stream();
         let over = stream.end().is_some();
+        // Then a time limit is met well enough by the look that comes anyway.
+        let soon = self.armed <= now.saturating_add(TICK);
         News {
             readable: over || !stream.readable().is_empty() || stream.is_read_to_end(),
             writable: over || stream.room() > 0,
-            earlier: self.next_timeout() < self.armed || self.is_done(),
+            earlier: !soon && self.next_timeout() < self.armed || self.is_done(),
         }
     }
 
     /// Moves what can be moved; what comes for the application goes to `out` if it fits, and tells
     /// how many bytes did. It takes less time than is worth asking the clock again.
     pub(crate) fn pump(&mut self, out: &mut [u8], now: Duration) -> usize {
-        // Whatever was signalled is looked at now, so the driver need not.
-        self.signal.take();
-        let waker = self.waker.clone();
-        let mut cx = Context::from_waker(&waker);
-        let mut direct = 0;
+        // What was signalled is looked at now. Without a signal, nothing has come: whatever an
+        // attachment had was taken the last time.
+        let news = self.signal.take();
+        // Counting who has a waker costs more than putting it aside.
+        let waker = std::mem::replace(&mut self.waker, Waker::noop().clone());
+        let direct = self.pump_with(&mut Context::from_waker(&waker), news, out, now);
+        self.waker = waker;
+        direct
+    }
+
+    fn pump_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut news: bool,
+        out: &mut [u8],
+        now: Duration,
+    ) -> usize {
+        let mut total = 0;
         loop {
-            let mut moved = false;
+            let (mut again, mut left) = (false, false);
             let mut index = 0;
             while index < self.attachments.len() {
-                let rest = out.get_mut(direct..).unwrap_or_default();
-                let (sent, (received, count)) = (
-                    self.send(index, &mut cx, now),
-                    self.receive(index, (&mut cx, now), rest),
-                );
-                direct += count;
-                moved |= !matches!((&sent, &received), (Moved::Nothing, Moved::Nothing));
-                if matches!(sent, Moved::Closed) || matches!(received, Moved::Closed) {
-                    self.close(index, now);
+                let rest = out.get_mut(total..).unwrap_or_default();
+                let received = if news {
+                    self.receive(index, (cx, now), rest)
                 } else {
+                    Received::Nothing
+                };
+                let mut open = !matches!(received, Received::Closed);
+                if let Received::Some { direct, all } = received {
+                    total += direct;
+                    // An application that has got something comes back for more: to find nothing
+                    // then is enough.
+                    let enough = all && direct > 0;
+                    left |= enough;
+                    again |= !enough;
+                }
+                open = open && matches!(self.send(index, cx, now), Sent::Open);
+                if open {
                     index += 1;
+                } else {
+                    self.close(index, now);
+                    again = true;
                 }
             }
-            moved |= self.handle_events(now);
-            if !moved {
-                return direct;
+            again |= self.handle_events(now);
+            if !again {
+                if left {
+                    self.signal.leave();
+                }
+                return total;
             }
+            news = true;
         }
     }
 
@@ -290,9 +325,9 @@ impl<E: End> Core<E> {
         }
     }
 
-    fn send(&mut self, index: usize, cx: &mut Context<'_>, now: Duration) -> Moved {
+    fn send(&mut self, index: usize, cx: &mut Context<'_>, now: Duration) -> Sent {
         let Some(attachment) = self.attachments.get_mut(index) else {
-            return Moved::Nothing;
+            return Sent::Open;
         };
         if attachment.closing.is_some() {
             return attachment.poll_close(cx);
@@ -300,10 +335,9 @@ impl<E: End> Core<E> {
         let (on, writer) = (attachment.generation, &mut attachment.carrier.writer);
         match attachment.preamble.poll_say(writer, cx) {
             Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(_)) => return Moved::Closed,
-            Poll::Pending => return Moved::Nothing,
+            Poll::Ready(Err(_)) => return Sent::Closed,
+            Poll::Pending => return Sent::Open,
         }
-        let mut moved = Moved::Nothing;
         loop {
             let parts = self.end.transmit(on).map(IoSlice::new);
             if parts.iter().all(|part| part.is_empty()) {
@@ -313,20 +347,19 @@ impl<E: End> Core<E> {
                 Poll::Ready(Ok(count @ 1..)) => {
                     self.end.transmitted(on, count, now);
                     attachment.unflushed = true;
-                    moved = Moved::Some;
                 }
-                Poll::Ready(_) => return Moved::Closed,
-                Poll::Pending => return moved,
+                Poll::Ready(_) => return Sent::Closed,
+                Poll::Pending => return Sent::Open,
             }
         }
         if attachment.unflushed {
             match Pin::new(writer).poll_flush(cx) {
                 Poll::Ready(Ok(())) => attachment.unflushed = false,
-                Poll::Ready(Err(_)) => return Moved::Closed,
+                Poll::Ready(Err(_)) => return Sent::Closed,
                 Poll::Pending => {}
             }
         }
-        moved
+        Sent::Open
     }
 
     fn receive(
@@ -334,25 +367,25 @@ impl<E: End> Core<E> {
         index: usize,
         (cx, now): (&mut Context<'_>, Duration),
         out: &mut [u8],
-    ) -> (Moved, usize) {
+    ) -> Received {
         let Some(attachment) = self.attachments.get_mut(index) else {
-            return (Moved::Nothing, 0);
+            return Received::Nothing;
         };
         if attachment.closing.is_some() {
-            return (Moved::Nothing, 0);
+            return Received::Nothing;
         }
         let mut scratch = [MaybeUninit::uninit(); SCRATCH];
         let mut buffer = ReadBuf::uninit(&mut scratch);
         match Pin::new(&mut attachment.carrier.reader).poll_read(cx, &mut buffer) {
-            Poll::Pending => (Moved::Nothing, 0),
+            Poll::Pending => Received::Nothing,
             Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                 let on = attachment.generation;
-                (
-                    Moved::Some,
-                    self.end.received(on, buffer.filled(), out, now),
-                )
+                Received::Some {
+                    direct: self.end.received(on, buffer.filled(), out, now),
+                    all: buffer.remaining() > 0,
+                }
             }
-            Poll::Ready(_) => (Moved::Closed, 0),
+            Poll::Ready(_) => Received::Closed,
         }
     }
 
@@ -420,19 +453,19 @@ impl<E: End> Core<E> {
 
 impl Attachment {
     /// Says the last words; closed once they are said.
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Moved {
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Sent {
         let Some(closing) = &mut self.closing else {
-            return Moved::Nothing;
+            return Sent::Open;
         };
         let writer = &mut self.carrier.writer;
         match closing.words.poll_say(writer, cx) {
             Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(_)) => return Moved::Closed,
-            Poll::Pending => return Moved::Nothing,
+            Poll::Ready(Err(_)) => return Sent::Closed,
+            Poll::Pending => return Sent::Open,
         }
         match Pin::new(writer).poll_shutdown(cx) {
-            Poll::Ready(_) => Moved::Closed,
-            Poll::Pending => Moved::Nothing,
+            Poll::Ready(_) => Sent::Closed,
+            Poll::Pending => Sent::Open,
         }
     }
 }

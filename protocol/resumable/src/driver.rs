@@ -9,9 +9,13 @@ use tokio::time::{Instant, Sleep};
 
 use crate::core::Shared;
 use crate::end::End;
+use crate::signal::Pace;
 
 /// Further away than any time limit; what a timer is set to when there is nothing to wait for.
 const FAR: Duration = Duration::from_secs(24 * 3600);
+/// How soon it looks after the application if that was woken: what it leaves undone is put off by
+/// no more than that.
+pub(crate) const TICK: Duration = Duration::from_millis(20);
 
 /// Done once the stream is over and everything is said. To be spawned.
 pub struct Driver<E: End> {
@@ -28,7 +32,7 @@ impl<E: End> Driver<E> {
     }
 
     /// Looks after the stream; tells when to look again, or that there is nothing left to do.
-    fn look(&self, raised: bool) -> Option<Instant> {
+    fn look(&self, raised: bool, pace: Pace) -> Option<Instant> {
         let (next, news) = {
             let mut core = self.shared.lock();
             let now = core.now();
@@ -39,11 +43,14 @@ impl<E: End> Driver<E> {
             if due || raised {
                 core.pump(&mut [], now);
             }
-            let at = core.next_timeout();
+            let at = match pace {
+                Pace::Woken => core.next_timeout(),
+                Pace::Ticking(_) => core.next_timeout().min(now.saturating_add(TICK)),
+            };
             core.armed = at;
             let far = Instant::now() + FAR;
             let next = core.instant(at).map_or(far, |at| at.min(far));
-            ((!core.is_done()).then_some(next), core.news())
+            ((!core.is_done()).then_some(next), core.news(now))
         };
         self.shared.tell(news.without_driver());
         next
@@ -54,15 +61,21 @@ impl<E: End> Future for Driver<E> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.shared.signal.drives(cx.waker());
+        let mut woken = true;
         loop {
-            let raised = self.shared.signal.take();
-            // Mostly the application has moved everything, and the timer may come too soon: looking
-            // then costs less than setting it with each packet.
-            if !raised && self.sleep.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            let Some(at) = self.look(raised) else {
+            let (raised, pace) = self.shared.signal.drives(cx.waker());
+            let elapsed = self.sleep.as_mut().poll(cx).is_ready();
+            let pace = match pace {
+                // Whoever was woken besides is mostly quicker, and will be with what comes next.
+                Pace::Woken if raised || woken && !elapsed => Pace::Ticking(false),
+                Pace::Ticking(true) if elapsed => Pace::Ticking(false),
+                Pace::Ticking(false) if elapsed && !raised => Pace::Woken,
+                _ if raised || elapsed => pace,
+                _ => return Poll::Pending,
+            };
+            woken = false;
+            self.shared.signal.set_pace(pace);
+            let Some(at) = self.look(raised, pace) else {
                 return Poll::Ready(());
             };
             if self.sleep.deadline() != at {

@@ -1,30 +1,59 @@
 //! Who is woken when an attachment can move.
 //!
-//! The application's task is, since it moves bytes without a detour; the driver is as well, in case
-//! the application has something else to do. Whoever comes second finds nothing to do.
+//! The application's task is, since it moves bytes without a detour. The driver is there in case the
+//! application does something else: it is woken at once if nobody waits for anything; otherwise it
+//! looks [from time to time](Pace) while there is something to move, since a second task that is
+//! woken for each packet, and finds nothing to do, is what costs most of all here.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
+use crate::core::News;
+
 /// See the [module](self).
 #[derive(Debug, Default)]
-pub(crate) struct Signal {
-    raised: AtomicBool,
-    wakers: Mutex<Wakers>,
-}
+pub(crate) struct Signal(Mutex<State>);
 
 #[derive(Debug, Default)]
-struct Wakers {
+struct State {
+    /// Something may have changed since somebody looked.
+    raised: bool,
+    /// How the driver looks.
+    pace: Pace,
     reader: Option<Waker>,
     writer: Option<Waker>,
     driver: Option<Waker>,
 }
 
+/// When the driver looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Pace {
+    /// Once it is woken.
+    #[default]
+    Woken,
+    /// By itself, a little later: nobody need wake it. Whether there was a reason to since it
+    /// looked last.
+    Ticking(bool),
+}
+
+impl State {
+    /// Something is to be looked at, which somebody else is about to do.
+    fn raise(&mut self) -> Option<Waker> {
+        self.raised = true;
+        match &mut self.pace {
+            Pace::Woken => self.driver.take(),
+            Pace::Ticking(reason) => {
+                *reason = true;
+                None
+            }
+        }
+    }
+}
+
 impl Signal {
-    /// Whether anything may have changed since the last time.
+    /// Whether anything may have changed since the last time. Whoever takes this must look.
     pub(crate) fn take(&self) -> bool {
-        self.raised.swap(false, Ordering::AcqRel)
+        std::mem::take(&mut self.lock().raised)
     }
 
     pub(crate) fn reads(&self, waker: &Waker) {
@@ -35,26 +64,41 @@ impl Signal {
         keep(&mut self.lock().writer, waker);
     }
 
-    pub(crate) fn drives(&self, waker: &Waker) {
-        keep(&mut self.lock().driver, waker);
+    /// The driver waits. Whether anything may have changed, and how it looks.
+    pub(crate) fn drives(&self, waker: &Waker) -> (bool, Pace) {
+        let mut state = self.lock();
+        keep(&mut state.driver, waker);
+        (state.raised, state.pace)
     }
 
-    pub(crate) fn wake_reader(&self) {
-        wake(self.lock().reader.take());
+    pub(crate) fn set_pace(&self, pace: Pace) {
+        self.lock().pace = pace;
     }
 
-    pub(crate) fn wake_writer(&self) {
-        wake(self.lock().writer.take());
+    /// Wakes whom it concerns; the driver is to look now.
+    pub(crate) fn tell(&self, news: News) {
+        let (reader, writer, driver) = {
+            let mut state = self.lock();
+            state.raised |= news.earlier;
+            (
+                state.reader.take_if(|_| news.readable),
+                state.writer.take_if(|_| news.writable),
+                state.driver.take_if(|_| news.earlier),
+            )
+        };
+        wake(reader);
+        wake(writer);
+        wake(driver);
     }
 
-    /// Makes the driver look.
-    pub(crate) fn wake_driver(&self) {
-        self.raised.store(true, Ordering::Release);
-        wake(self.lock().driver.take());
+    /// Something is left for whoever looks next: mostly the application, at once.
+    pub(crate) fn leave(&self) {
+        let driver = self.lock().raise();
+        wake(driver);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Wakers> {
-        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -64,11 +108,17 @@ impl Wake for Signal {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.raised.store(true, Ordering::Release);
-        let wakers = std::mem::take(&mut *self.lock());
-        wake(wakers.reader);
-        wake(wakers.writer);
-        wake(wakers.driver);
+        let (reader, writer, driver) = {
+            let mut state = self.lock();
+            let (reader, writer) = (state.reader.take(), state.writer.take());
+            let driver = state.raise();
+            let nobody = reader.is_none() && writer.is_none();
+            let driver = driver.or_else(|| state.driver.take_if(|_| nobody));
+            (reader, writer, driver)
+        };
+        wake(reader);
+        wake(writer);
+        wake(driver);
     }
 }
 

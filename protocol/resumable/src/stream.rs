@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use protocol::resume::End as Ending;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::core::Shared;
+use crate::core::{SCRATCH, Shared};
 use crate::end::End;
 use crate::status::Broken;
 
@@ -35,7 +35,7 @@ impl<E: End> AsyncRead for Resumable<E> {
         let (read, news) = {
             let mut core = self.shared.lock();
             let now = core.now();
-            let out = buffer.initialize_unfilled();
+            let out = buffer.initialize_unfilled_to(buffer.remaining().min(SCRATCH));
             let waiting = core.end.stream_mut().read(out, now);
             let direct = core.pump(out.get_mut(waiting..).unwrap_or_default(), now);
             let read = match (waiting + direct, core.end.stream()) {
@@ -50,7 +50,7 @@ impl<E: End> AsyncRead for Resumable<E> {
             if read.is_pending() {
                 self.shared.signal.reads(cx.waker());
             }
-            (read, core.news())
+            (read, core.news(now))
         };
         // A reader that has its bytes, or waits for more, needs no word of them.
         self.shared.tell(news.without_reader());
@@ -89,7 +89,7 @@ impl<E: End> AsyncWrite for Resumable<E> {
             if written.is_pending() {
                 self.shared.signal.writes(cx.waker());
             }
-            (written, core.news())
+            (written, core.news(now))
         };
         // What was acknowledged or lent at the last moment makes room for one that waits.
         let waits = written.is_pending();

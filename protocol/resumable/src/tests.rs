@@ -1,5 +1,7 @@
 //! Both ends over carriers that break.
 
+mod driver;
+
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
@@ -252,7 +254,7 @@ async fn a_busy_stream_borrows_and_gives_back_what_it_does_not_need() {
     let window = Sizes::BUSY.window - Sizes::AGENT.window;
     assert_eq!(pool.left(), spare - window);
     let mut client = writing.await.unwrap();
-    for _ in 0..90 {
+    for _ in 0..150 {
         tokio::time::sleep(Duration::from_secs(1)).await;
         client.write_all(&sent[..10_000]).await.unwrap();
         ends.agent.read_exact(&mut got[..10_000]).await.unwrap();

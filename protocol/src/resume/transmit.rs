@@ -99,10 +99,6 @@ impl Stream {
     /// Makes the next frames, if none is under way.
     fn fill(&mut self, on: Generation) {
         let reset = self.is_resetting();
-        let (received, limit) = (self.inbox.received(), self.inbox.limit());
-        // The other end goes by its window. Where less is kept, it has to be asked sooner.
-        let theirs = self.peer.window.max(self.outbox.theirs());
-        let (kept, theirs) = (step(self.outbox.held()), step(theirs));
         let Some(current) = self.current.as_mut().filter(|c| c.generation == on) else {
             return;
         };
@@ -117,11 +113,19 @@ impl Stream {
         }
         let length = self.outbox.sendable(current.send_at).min(MAX_DATA);
         let ends = length == 0 && self.outbox.ends_at(current.send_at);
+        let unasked = current.send_at.saturating_sub(current.asked_to);
+        // It is asked after each packet that comes, too, and mostly there is nothing.
+        if length == 0 && !ends && unasked == 0 && !current.asks && current.owed != Owed::Now {
+            return;
+        }
+        let (received, limit) = (self.inbox.received(), self.inbox.limit());
+        // The other end goes by its window. Where less is kept, it has to be asked sooner.
+        let theirs = self.peer.window.max(self.outbox.theirs());
+        let (kept, theirs) = (step(self.outbox.held()), step(theirs));
         let news = current.told != (received, limit);
         if current.owed == Owed::Now || news && (length > 0 || ends) {
             current.acknowledge(received, limit);
         }
-        let unasked = current.send_at.saturating_sub(current.asked_to);
         let asks_for_ack = kept < theirs && unasked >= u64::from(kept);
         let asks = core::mem::take(&mut current.asks);
         if asks || asks_for_ack {

@@ -1,6 +1,6 @@
 //! An end of a stream, and the attachments it has at present.
 
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::attachment::{Attachment, Closing, Received, Sent, write};
 use crate::driver::TICK;
 use crate::end::End;
 use crate::pool::Lender;
@@ -46,41 +47,6 @@ impl Carrier {
             writer: Box::new(writer),
         }
     }
-}
-
-struct Attachment {
-    generation: Generation,
-    carrier: Carrier,
-    /// What is said before anything of the stream, and how much of it has gone.
-    preamble: Words,
-    /// Something was written since the last flush.
-    unflushed: bool,
-    closing: Option<Closing>,
-}
-
-/// Last words.
-struct Closing {
-    words: Words,
-    /// They must be said by then.
-    until: Duration,
-}
-
-/// What is left of an attachment after something was sent on it, or not.
-enum Sent {
-    Open,
-    Closed,
-}
-
-/// What came of an attempt to receive.
-enum Received {
-    Nothing,
-    Some {
-        /// So many bytes went to the application.
-        direct: usize,
-        /// Nothing more was there, most likely.
-        all: bool,
-    },
-    Closed,
 }
 
 pub(crate) struct Core<E> {
@@ -215,13 +181,8 @@ impl<E: End> Core<E> {
     }
 
     pub(crate) fn attach(&mut self, generation: Generation, carrier: Carrier, preamble: Vec<u8>) {
-        self.attachments.push(Attachment {
-            generation,
-            carrier,
-            preamble: Words::new(preamble),
-            unflushed: false,
-            closing: None,
-        });
+        let attachment = Attachment::new(generation, carrier, preamble);
+        self.attachments.push(attachment);
         // Nobody has looked what came on it.
         self.signal.leave();
     }
@@ -374,19 +335,27 @@ impl<E: End> Core<E> {
         if attachment.closing.is_some() {
             return Received::Nothing;
         }
+        let on = attachment.generation;
+        // In the middle of a frame there is nothing to look at.
+        let expected = self.end.expects(on).min(out.len());
+        if let Some(straight @ [_, ..]) = out.get_mut(..expected) {
+            let mut buffer = ReadBuf::new(straight);
+            if let Err(nothing) = attachment.read(&mut buffer, cx) {
+                return nothing;
+            }
+            let direct = buffer.filled().len();
+            self.end.passed(on, direct, now);
+            let all = direct < expected;
+            return Received::Some { direct, all };
+        }
         let mut scratch = [MaybeUninit::uninit(); SCRATCH];
         let mut buffer = ReadBuf::uninit(&mut scratch);
-        match Pin::new(&mut attachment.carrier.reader).poll_read(cx, &mut buffer) {
-            Poll::Pending => Received::Nothing,
-            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                let on = attachment.generation;
-                Received::Some {
-                    direct: self.end.received(on, buffer.filled(), out, now),
-                    all: buffer.remaining() > 0,
-                }
-            }
-            Poll::Ready(_) => Received::Closed,
+        if let Err(nothing) = attachment.read(&mut buffer, cx) {
+            return nothing;
         }
+        let all = buffer.remaining() > 0;
+        let direct = self.end.received(on, buffer.filled(), out, now);
+        Received::Some { direct, all }
     }
 
     /// Does what the end wants; tells whether there was anything.
@@ -449,36 +418,4 @@ impl<E: End> Core<E> {
     fn tell(&self, status: Status) {
         self.status.send_replace(status);
     }
-}
-
-impl Attachment {
-    /// Says the last words; closed once they are said.
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Sent {
-        let Some(closing) = &mut self.closing else {
-            return Sent::Open;
-        };
-        let writer = &mut self.carrier.writer;
-        match closing.words.poll_say(writer, cx) {
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(_)) => return Sent::Closed,
-            Poll::Pending => return Sent::Open,
-        }
-        match Pin::new(writer).poll_shutdown(cx) {
-            Poll::Ready(_) => Sent::Closed,
-            Poll::Pending => Sent::Open,
-        }
-    }
-}
-
-/// Writes the first parts that a writer takes.
-fn write(
-    writer: &mut Writer,
-    parts: &[IoSlice<'_>],
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
-    if writer.is_write_vectored() {
-        return Pin::new(writer).poll_write_vectored(cx, parts);
-    }
-    let first = parts.iter().find(|part| !part.is_empty());
-    Pin::new(writer).poll_write(cx, first.map_or(&[], |part| part))
 }

@@ -10,6 +10,8 @@ pub trait End: Send + 'static {
     fn stream(&self) -> &Stream;
     fn stream_mut(&mut self) -> &mut Stream;
     fn received(&mut self, on: Generation, bytes: &[u8], out: &mut [u8], now: Duration) -> usize;
+    fn expects(&self, on: Generation) -> usize;
+    fn passed(&mut self, on: Generation, count: usize, now: Duration);
     fn closed(&mut self, on: Generation, now: Duration);
     fn timeout(&mut self, now: Duration);
     fn next_timeout(&self) -> Duration;
@@ -37,6 +39,12 @@ macro_rules! end {
                 now: Duration,
             ) -> usize {
                 self.handle_received(on, bytes, out, now)
+            }
+            fn expects(&self, on: Generation) -> usize {
+                Self::expects(self, on)
+            }
+            fn passed(&mut self, on: Generation, count: usize, now: Duration) {
+                self.handle_passed(on, count, now);
             }
             fn closed(&mut self, on: Generation, now: Duration) {
                 self.handle_closed(on, now);

@@ -19,6 +19,7 @@
 //! | `stream` | what the application reads and writes |
 
 pub mod agent;
+mod attachment;
 pub mod client;
 mod core;
 mod driver;

@@ -158,6 +158,19 @@ impl Agent {
         self.stream.receive(on, bytes, out, now)
     }
 
+    /// So many of the next bytes on an attachment are the next that the application reads: they may
+    /// be read to where it wants them, and told with [`Self::handle_passed`].
+    #[must_use]
+    pub fn expects(&self, on: Generation) -> usize {
+        self.stream.expects(on)
+    }
+
+    /// So many of the bytes that it [expects](Self::expects) came on an attachment, and the
+    /// application has them. Instead of [`Self::handle_received`].
+    pub fn handle_passed(&mut self, on: Generation, count: usize, now: Duration) {
+        self.stream.pass(on, count, now);
+    }
+
     /// An attachment has ended.
     pub fn handle_closed(&mut self, on: Generation, now: Duration) {
         match self.candidate(on) {

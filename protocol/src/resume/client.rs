@@ -119,6 +119,20 @@ impl Client {
         direct
     }
 
+    /// So many of the next bytes on an attachment are the next that the application reads: they may
+    /// be read to where it wants them, and told with [`Self::handle_passed`].
+    #[must_use]
+    pub fn expects(&self, on: Generation) -> usize {
+        self.stream.expects(on)
+    }
+
+    /// So many of the bytes that it [expects](Self::expects) came on an attachment, and the
+    /// application has them. Instead of [`Self::handle_received`].
+    pub fn handle_passed(&mut self, on: Generation, count: usize, now: Duration) {
+        self.stream.pass(on, count, now);
+        self.steer(now);
+    }
+
     /// A dial was refused for good, or for now ([`Reason::is_passing`]). One that merely failed is
     /// [closed](Self::handle_closed).
     pub fn handle_refused(&mut self, on: Generation, reason: Reason, now: Duration) {

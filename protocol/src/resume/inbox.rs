@@ -147,6 +147,11 @@ impl Inbox {
             .set_limit(usize::try_from(held).unwrap_or(usize::MAX));
     }
 
+    /// Bytes went to the application without coming here. Nothing may be waiting.
+    pub(super) fn pass(&mut self, count: usize) {
+        self.advance(count as u64);
+    }
+
     /// Takes bytes in, straight to `out` as far as nothing else comes before them; tells how many
     /// went there.
     pub(super) fn take(&mut self, data: &[u8], out: &mut [u8]) -> Result<usize, NoMemory> {

@@ -41,6 +41,16 @@ impl Parser {
         Ok(None)
     }
 
+    /// So many of the next bytes are the stream's.
+    pub(super) const fn expects(&self) -> usize {
+        self.payload
+    }
+
+    /// So many of them were taken without it.
+    pub(super) const fn skip(&mut self, count: usize) {
+        self.payload = self.payload.saturating_sub(count);
+    }
+
     fn data<'a>(&mut self, bytes: &mut &'a [u8]) -> Option<Item<'a>> {
         let (data, rest) = bytes.split_at_checked(self.payload).unwrap_or((bytes, &[]));
         *bytes = rest;

@@ -48,12 +48,42 @@ impl Stream {
                 }
             }
         }
+        self.note_received(now);
+        direct
+    }
+
+    fn note_received(&mut self, now: Duration) {
         self.touch(now);
         self.note_heard(now);
         self.note_pace(now);
         self.owe(now);
         self.settle(now);
-        direct
+    }
+
+    /// So many of the next bytes on an attachment are the next that the application reads.
+    pub(super) fn expects(&self, on: Generation) -> usize {
+        let current = self.current.as_ref().filter(|c| c.generation == on);
+        let Some(current) = current.filter(|c| c.first == First::Any) else {
+            return 0;
+        };
+        let inbox = &self.inbox;
+        let next = current.read_at == inbox.consumed() && inbox.ring().is_empty();
+        if next && !inbox.discards() && self.end().is_none() {
+            current.parser.expects()
+        } else {
+            0
+        }
+    }
+
+    /// The application has got so many of them.
+    pub(super) fn pass(&mut self, on: Generation, count: usize, now: Duration) {
+        let count = count.min(self.expects(on));
+        if let Some(current) = self.current.as_mut().filter(|_| count > 0) {
+            current.parser.skip(count);
+            current.read_at += count as u64;
+            self.inbox.pass(count);
+            self.note_received(now);
+        }
     }
 
     /// Takes one item; tells how many bytes went straight to `out`, or that nothing is left.

@@ -30,10 +30,13 @@ struct Seen {
     /// How often the agent's end was lent to, and gave back.
     lent: usize,
     given_back: usize,
+    /// Bytes that were passed on to where the applications wanted them.
+    passed: usize,
 }
 
 impl Seen {
     fn note(&mut self, world: &World) {
+        self.passed += world.passed;
         let mut held = Sizes::LEAST.total();
         for (_, side, event) in &world.events {
             match event {
@@ -73,7 +76,10 @@ fn run(seeds: Range<u64>, restarts: bool) {
         seen.note(&world);
     }
     println!("{seen:?}");
-    assert!(seen.attached > 1000 && seen.lent > 50, "{seen:?}");
+    assert!(
+        seen.attached > 1000 && seen.lent > 50 && seen.passed > 1_000_000,
+        "{seen:?}"
+    );
 }
 
 /// Everything has arrived, and each end knows, unless only the last word was lost.

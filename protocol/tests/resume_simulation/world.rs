@@ -1,5 +1,7 @@
 //! A client, an agent, a network that breaks, and the programs at both ends.
 
+mod arrive;
+
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -44,6 +46,8 @@ pub(crate) struct World {
     pub(crate) steps: usize,
     /// What a wire holds at most, each way.
     capacity: usize,
+    /// Bytes that went to the applications without a detour.
+    pub(crate) passed: usize,
     fault_at: Duration,
     /// What clients sent to attach, as an eavesdropper in the proxy would have it.
     heard: Vec<(Attach, Vec<u8>)>,
@@ -106,6 +110,7 @@ impl World {
             capacity,
             // The dial that opens the stream is like any dial: it succeeds, or does not.
             fault_at: faults.every + ms(200),
+            passed: 0,
             heard: Vec::new(),
         }
     }
@@ -250,49 +255,6 @@ impl World {
         self.table.attach(attach.id, "ann", self.now)?;
         let agent = self.agent.as_mut().ok_or(Reason::Gone)?;
         agent.attach(attach, self.rng.u128(..).to_be_bytes(), self.now)
-    }
-
-    /// Bytes, or the end, arrive on a wire.
-    fn arrive(&mut self, index: usize, side: usize) {
-        let wire = &mut self.wires[index];
-        let on = wire.generation;
-        let pipe = if side == AGENT {
-            &mut wire.up
-        } else {
-            &mut wire.down
-        };
-        if self.now < self.dark_until {
-            pipe.delay(self.dark_until + ms(10));
-            let ends_at = pipe.ends_at.map(|at| at.max(self.dark_until + ms(10)));
-            pipe.ends_at = ends_at;
-            return;
-        }
-        let bytes = pipe.pop();
-        pipe.unread |= bytes.is_none();
-        if let (AGENT, Some(bytes)) = (side, &bytes) {
-            self.overhear(on, bytes);
-        }
-        self.tell_end(side, on, bytes.as_deref());
-    }
-
-    fn tell_end(&mut self, side: usize, on: Generation, bytes: Option<&[u8]>) {
-        let mut out = vec![0; [0, 100, 4000][self.rng.usize(0..3)]];
-        let now = self.now;
-        let count = match (side, bytes, &mut self.agent) {
-            (CLIENT, Some(bytes), _) => self.client.handle_received(on, bytes, &mut out, now),
-            (AGENT, Some(bytes), Some(agent)) => agent.handle_received(on, bytes, &mut out, now),
-            (CLIENT, None, _) => return self.client.handle_closed(on, now),
-            (_, None, Some(agent)) => return agent.handle_closed(on, now),
-            _ => 0,
-        };
-        self.apps[side].check(&out[..count]);
-    }
-
-    fn overhear(&mut self, on: Generation, bytes: &[u8]) {
-        let heard = self.heard.iter_mut();
-        for (_, log) in heard.filter(|(a, log)| a.generation == on.0 && log.len() < 300) {
-            log.extend(bytes);
-        }
     }
 
     /// Moves what the ends want to send, and does what they ask for, until they want nothing.

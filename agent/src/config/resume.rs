@@ -16,7 +16,8 @@ pub(crate) const DEFAULT: Limits = Limits {
     memory: 2 * KIB * KIB,
     sizes: Sizes::AGENT,
     busy: Sizes::BUSY,
-    spare: 2 * KIB * KIB,
+    // One person's half of it is what one session may borrow, both ways.
+    spare: 3 * KIB * KIB,
 };
 
 pub(super) fn read(section: Option<Section<'_>>, reader: &mut Reader<'_>) -> Option<Limits> {
@@ -44,17 +45,12 @@ pub(super) fn read(section: Option<Section<'_>>, reader: &mut Reader<'_>) -> Opt
         replay: bytes(given, default.replay),
         window: bytes(given, default.window),
     };
-    let busy = Sizes {
-        replay: bytes(busy, DEFAULT.busy.replay),
-        // What was once allowed cannot be taken back.
-        window: busy.map_or(DEFAULT.busy.window, |kib| kib * KIB),
-    };
     Some(Limits {
         streams: count(streams, DEFAULT.streams),
         per_user: count(per_user, DEFAULT.per_user),
         memory: bytes(memory, DEFAULT.memory),
         sizes: both(buffer, DEFAULT.sizes),
-        busy,
+        busy: both(busy, DEFAULT.busy),
         spare: bytes(spare, DEFAULT.spare),
     })
 }

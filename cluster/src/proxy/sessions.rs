@@ -49,8 +49,8 @@ const AFTER_GRACE: Duration = Duration::from_secs(30);
 /// Sessions of plain SSH clients that may outlive their agents' links at once. Each may take up to
 /// 512 KiB of the proxy's memory...
 const HELD_HERE: usize = 256;
-/// ...and all that are busy as many bytes more.
-const LENT_HERE: u32 = 64 * 1024 * 1024;
+/// ...and those that are busy as many bytes more, all together.
+const LENT_HERE: u32 = 128 * 1024 * 1024;
 
 /// Who is where.
 #[derive(Debug, Clone, PartialEq, Eq)]

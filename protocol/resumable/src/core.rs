@@ -56,7 +56,6 @@ pub(crate) struct Core<E> {
     slept: Duration,
     attachments: Vec<Attachment>,
     signal: Arc<Signal>,
-    waker: Waker,
     /// When the driver wakes by itself.
     pub(crate) armed: Duration,
     /// The dial that is wanted.
@@ -71,6 +70,8 @@ pub(crate) struct Core<E> {
 pub(crate) struct Shared<E> {
     core: Mutex<Core<E>>,
     pub(crate) signal: Arc<Signal>,
+    /// Raises the signal. Here, and not inside, so that it need not be counted for each packet.
+    pub(crate) waker: Waker,
 }
 
 impl<E: End> Shared<E> {
@@ -85,7 +86,6 @@ impl<E: End> Shared<E> {
             slept: Duration::ZERO,
             attachments: Vec::new(),
             signal: Arc::clone(&signal),
-            waker: Waker::from(Arc::clone(&signal)),
             armed: Duration::ZERO,
             dial: watch::Sender::default(),
             status: watch::Sender::new(Status::Attached),
@@ -94,6 +94,7 @@ impl<E: End> Shared<E> {
         };
         Self {
             core: Mutex::new(core),
+            waker: Waker::from(Arc::clone(&signal)),
             signal,
         }
     }
@@ -110,7 +111,7 @@ impl<E: End> Shared<E> {
             let result = change(&mut core, now);
             // The machine may have slept, as it knows by now.
             let now = core.now();
-            core.pump(&mut [], now);
+            core.pump(&mut [], &self.waker, now);
             (result, core.news(now))
         };
         self.tell(news);
@@ -219,25 +220,13 @@ impl<E: End> Core<E> {
     }
 
     /// Moves what can be moved; what comes for the application goes to `out` if it fits, and tells
-    /// how many bytes did. It takes less time than is worth asking the clock again.
-    pub(crate) fn pump(&mut self, out: &mut [u8], now: Duration) -> usize {
+    /// how many bytes did. If those are some, more may be left, and the signal raised. It takes less
+    /// time than is worth asking the clock again.
+    pub(crate) fn pump(&mut self, out: &mut [u8], waker: &Waker, now: Duration) -> usize {
         // What was signalled is looked at now. Without a signal, nothing has come: whatever an
         // attachment had was taken the last time.
-        let news = self.signal.take();
-        // Counting who has a waker costs more than putting it aside.
-        let waker = std::mem::replace(&mut self.waker, Waker::noop().clone());
-        let direct = self.pump_with(&mut Context::from_waker(&waker), news, out, now);
-        self.waker = waker;
-        direct
-    }
-
-    fn pump_with(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut news: bool,
-        out: &mut [u8],
-        now: Duration,
-    ) -> usize {
+        let mut news = self.signal.take();
+        let cx = &mut Context::from_waker(waker);
         let mut total = 0;
         loop {
             let (mut again, mut left) = (false, false);
@@ -249,16 +238,20 @@ impl<E: End> Core<E> {
                 } else {
                     Received::Nothing
                 };
-                let mut open = !matches!(received, Received::Closed);
                 if let Received::Some { direct, all } = received {
                     total += direct;
                     // An application that has got something comes back for more: to find nothing
                     // then is enough.
-                    let enough = all && direct > 0;
+                    let enough = direct > 0 && (all || total == out.len());
                     left |= enough;
                     again |= !enough;
                 }
-                open = open && matches!(self.send(index, cx, now), Sent::Open);
+                let open = !matches!(received, Received::Closed)
+                    && matches!(self.send(index, cx, now), Sent::Open);
+                if !open && !news {
+                    // What the other end said last may be why.
+                    self.receive(index, (cx, now), &mut []);
+                }
                 if open {
                     index += 1;
                 } else {

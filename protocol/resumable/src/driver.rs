@@ -41,7 +41,7 @@ impl<E: End> Driver<E> {
                 core.handle_timeout(now);
             }
             if due || raised {
-                core.pump(&mut [], now);
+                core.pump(&mut [], &self.shared.waker, now);
             }
             let at = match pace {
                 Pace::Woken => core.next_timeout(),

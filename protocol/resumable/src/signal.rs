@@ -1,9 +1,10 @@
 //! Who is woken when an attachment can move.
 //!
 //! The application's task is, since it moves bytes without a detour. The driver is there in case the
-//! application does something else: it is woken at once if nobody waits for anything; otherwise it
-//! looks [from time to time](Pace) while there is something to move, since a second task that is
-//! woken for each packet, and finds nothing to do, is what costs most of all here.
+//! application does something else: it is woken at once if nobody waits for anything, and for what
+//! comes first after a while; otherwise it looks [from time to time](Pace) while there is something
+//! to move, since a second task that is woken for each packet, and finds nothing to do, is what costs
+//! most of all here.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
@@ -37,7 +38,7 @@ pub(crate) enum Pace {
 }
 
 impl State {
-    /// Something is to be looked at, which somebody else is about to do.
+    /// Something is to be looked at. Whom to wake for that if nobody else is.
     fn raise(&mut self) -> Option<Waker> {
         self.raised = true;
         match &mut self.pace {
@@ -62,6 +63,15 @@ impl Signal {
 
     pub(crate) fn writes(&self, waker: &Waker) {
         keep(&mut self.lock().writer, waker);
+    }
+
+    /// The application is gone: nobody waits any longer.
+    pub(crate) fn leave_alone(&self) {
+        let mut state = self.lock();
+        let gone = (state.reader.take(), state.writer.take());
+        drop(state);
+        // Whoever drops a waker may drop what it wakes.
+        drop(gone);
     }
 
     /// The driver waits. Whether anything may have changed, and how it looks.

@@ -37,7 +37,8 @@ impl<E: End> AsyncRead for Resumable<E> {
             let now = core.now();
             let out = buffer.initialize_unfilled_to(buffer.remaining().min(SCRATCH));
             let waiting = core.end.stream_mut().read(out, now);
-            let direct = core.pump(out.get_mut(waiting..).unwrap_or_default(), now);
+            let rest = out.get_mut(waiting..).unwrap_or_default();
+            let direct = core.pump(rest, &self.shared.waker, now);
             let read = match (waiting + direct, core.end.stream()) {
                 (count @ 1.., _) => Poll::Ready(Ok(count)),
                 (0, stream) if stream.is_read_to_end() => Poll::Ready(Ok(0)),
@@ -71,10 +72,10 @@ impl<E: End> AsyncWrite for Resumable<E> {
             let mut core = self.shared.lock();
             let now = core.now();
             let mut taken = core.end.stream_mut().write(bytes, now);
-            core.pump(&mut [], now);
+            core.pump(&mut [], &self.shared.waker, now);
             if taken == 0 {
                 taken = core.end.stream_mut().write(bytes, now);
-                core.pump(&mut [], now);
+                core.pump(&mut [], &self.shared.waker, now);
             }
             let stream = core.end.stream();
             let written = match (taken, stream.end()) {
@@ -113,6 +114,7 @@ impl<E: End> AsyncWrite for Resumable<E> {
 
 impl<E: End> Drop for Resumable<E> {
     fn drop(&mut self) {
+        self.shared.signal.leave_alone();
         self.shared.change(|core, now| {
             core.end.stream_mut().finish(now);
             core.end.stream_mut().discard(now);

@@ -217,7 +217,7 @@ async fn both_directions_arrive_whole_over_a_hundred_carriers() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bulk_moves_across_threads_of_a_real_runtime() {
     let ends = start(
         Sizes::AGENT,

@@ -179,6 +179,42 @@ fn what_still_arrived_on_the_old_attachment_is_not_handed_on_twice() {
 }
 
 #[test]
+fn what_goes_straight_to_the_application_is_new() {
+    let mut pair = Pair::new();
+    pair.client.stream_mut().write(&[1; 9000], pair.now);
+    let old = pair.client_says(FIRST);
+    let on = pair.dial_anew();
+    let challenge = pair.agent_says(on);
+    pair.agent_hears(FIRST, &old);
+    assert!(pair.read_agent() == [1; 9000]);
+    pair.client_hears(on, &challenge);
+    pair.client.stream_mut().write(&[2; 5000], pair.now);
+    let (mut straight, mut got) = (0, Vec::new());
+    loop {
+        let (up, down) = (pair.client_says(on), pair.agent_says(on));
+        if up.is_empty() && down.is_empty() {
+            break;
+        }
+        for byte in up {
+            if pair.agent.expects(on) > 0 {
+                pair.agent.handle_passed(on, 1, pair.now);
+                got.push(byte);
+                straight += 1;
+            } else {
+                pair.agent_hears(on, &[byte]);
+                got.extend(pair.read_agent());
+            }
+        }
+        pair.client_hears(on, &down);
+    }
+    assert!(got == [2; 5000]);
+    // What was known came first, in the same frame.
+    assert_eq!(straight, 5000);
+    pair.agent.stream_mut().discard(pair.now);
+    assert_eq!(pair.agent.expects(on), 0);
+}
+
+#[test]
 fn both_directions_end_on_their_own() {
     let mut pair = Pair::new();
     pair.client.stream_mut().write(b"request", pair.now);

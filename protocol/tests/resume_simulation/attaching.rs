@@ -156,15 +156,20 @@ fn a_stalled_attachment_that_answers_first_is_kept() {
     assert_eq!(pair.read_agent(), b"key");
 }
 
-#[test]
-fn what_still_arrived_on_the_old_attachment_is_not_handed_on_twice() {
+/// After a challenge named a position, the old attachment delivers 9000 bytes.
+fn delivered_late() -> (Pair, Generation, Vec<u8>) {
     let mut pair = Pair::new();
     pair.client.stream_mut().write(&[1; 9000], pair.now);
     let old = pair.client_says(FIRST);
     let on = pair.dial_anew();
     let challenge = pair.agent_says(on);
-    // After the challenge named a position, the old attachment delivers.
     pair.agent_hears(FIRST, &old);
+    (pair, on, challenge)
+}
+
+#[test]
+fn what_still_arrived_on_the_old_attachment_is_not_handed_on_twice() {
+    let (mut pair, on, challenge) = delivered_late();
     pair.client_hears(on, &challenge);
     pair.client.stream_mut().write(&[2; 10], pair.now);
     pair.exchange(on);
@@ -180,12 +185,7 @@ fn what_still_arrived_on_the_old_attachment_is_not_handed_on_twice() {
 
 #[test]
 fn what_goes_straight_to_the_application_is_new() {
-    let mut pair = Pair::new();
-    pair.client.stream_mut().write(&[1; 9000], pair.now);
-    let old = pair.client_says(FIRST);
-    let on = pair.dial_anew();
-    let challenge = pair.agent_says(on);
-    pair.agent_hears(FIRST, &old);
+    let (mut pair, on, challenge) = delivered_late();
     assert!(pair.read_agent() == [1; 9000]);
     pair.client_hears(on, &challenge);
     pair.client.stream_mut().write(&[2; 5000], pair.now);

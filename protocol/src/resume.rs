@@ -73,8 +73,9 @@
 //!
 //! A shell holds an end and its attachments, by [`Generation`], and goes round:
 //!
-//! 1. Whatever came on an attachment goes to `handle_received`, its end to `handle_closed`, and the
-//!    moment that `poll_timeout` named to `handle_timeout`.
+//! 1. Whatever came on an attachment goes to `handle_received`, or, as far as the end `expects` it
+//!    in the middle of a frame, straight to the application, and is told with `handle_passed`; its
+//!    end goes to `handle_closed`, and the moment that `poll_timeout` named to `handle_timeout`.
 //! 2. Each attachment that takes bytes is given what `poll_transmit` has for it. What was given
 //!    counts as sent; if the attachment breaks meanwhile, it is sent again.
 //! 3. `poll_event` says what to do besides: dial, close, tell the user, stop.

@@ -88,6 +88,11 @@ pub(crate) fn agent(mut bytes: &[u8]) {
             }
             7 => drop(agent.poll_transmit(on, &mut out[..data.len() * 40], now)),
             8 if event == 0xf8 => agent.stream_mut().reset(Reason::Locked, now),
+            9 => {
+                let (straight, rest) = data.split_at(agent.expects(on).min(data.len()));
+                agent.handle_passed(on, straight.len(), now);
+                agent.handle_received(on, rest, &mut [], now);
+            }
             _ => drop(agent.handle_received(on, data, &mut out[..usize::from(event >> 5)], now)),
         }
         agent.handle_timeout(now);
@@ -120,6 +125,11 @@ pub(crate) fn client(mut bytes: &[u8]) {
             4 => client.handle_network_changed(now),
             5 => drop(client.poll_transmit(on, &mut out[..data.len() * 20], now)),
             6 if event == 0xf6 => client.handle_refused(on, Reason::Busy, now),
+            7 => {
+                let (straight, rest) = data.split_at(client.expects(on).min(data.len()));
+                client.handle_passed(on, straight.len(), now);
+                client.handle_received(on, rest, &mut [], now);
+            }
             _ => drop(client.handle_received(on, data, &mut out[..usize::from(event >> 5)], now)),
         }
         client.handle_timeout(now);

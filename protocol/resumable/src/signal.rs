@@ -3,8 +3,7 @@
 //! The application's task is, since it moves bytes without a detour. The driver is there in case the
 //! application does something else: it is woken at once if nobody waits for anything, and for what
 //! comes first after a while; otherwise it looks [from time to time](Pace) while there is something
-//! to move, since a second task that is woken for each packet, and finds nothing to do, is what costs
-//! most of all here.
+//! to move: woken for each packet, it would find nothing to do.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};

@@ -340,13 +340,18 @@ impl Stream {
             }
             return;
         }
-        if self.given_up_at().is_some_and(|at| now >= at) {
+        let is_given_up = |stream: &Self| stream.given_up_at().is_some_and(|at| now >= at);
+        if is_given_up(self) {
             return self.end_by(End::GivenUp(Reason::GraceOver), now);
         }
         if self.waits_until().is_some_and(|at| now >= at) {
             return self.end_by(End::GivenUp(Reason::Finished), now);
         }
         self.check_silence(now);
+        // Found to be alone since long ago, it may have been so for too long.
+        if is_given_up(self) {
+            return self.end_by(End::GivenUp(Reason::GraceOver), now);
+        }
         self.check_block(now);
         if self.trims_at().is_some_and(|at| now >= at) {
             self.outbox.ring_mut().trim();

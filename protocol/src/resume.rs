@@ -46,7 +46,9 @@
 //!   for a while, if there is memory to spare ([`Stream::lend`]).
 //! * **Acknowledgements** are cumulative, and cheap: they go along with data, or once a part of the
 //!   receiver's window has come in, or after [`ACK_DELAY`] at last; or when the sender asks for
-//!   one (PING), whose replay buffer may be smaller than that window.
+//!   one (PING), whose replay buffer may be smaller than that window. Where data keeps coming back
+//!   to carry them and both ends hold much, that part is larger: the application's own words for
+//!   "go on" and the acknowledgement then arrive together, and wake the sender once.
 //! * **Proof:** the secret crosses the wire once, in OPEN, inside the links' encryption. After that
 //!   both ends tag ([`Mac`]) what they say about the attachment: the stream, the generation, both
 //!   nonces, both positions. So no frame of another stream, or of another time, is worth anything.

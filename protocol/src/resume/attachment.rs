@@ -52,6 +52,8 @@ pub(super) struct Attachment {
     /// What the other end was told: received, and allowed.
     pub(super) told: (u64, u64),
     pub(super) owed: Owed,
+    /// It was told so along with data.
+    pub(super) told_with_data: bool,
     /// Low bits of what it was allowed lately, in no order.
     pub(super) limits: [u32; LIMITS],
     /// Up to which number the other end was asked to acknowledge.
@@ -85,6 +87,7 @@ impl Attachment {
             payload: 0,
             told: (0, 0),
             owed: Owed::Nothing,
+            told_with_data: false,
             limits: [0; LIMITS],
             asked_to: 0,
             asks: false,

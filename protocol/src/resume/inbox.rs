@@ -187,6 +187,9 @@ impl Inbox {
     }
 
     pub(super) fn read(&mut self, out: &mut [u8]) -> usize {
+        if self.ring.is_empty() {
+            return 0;
+        }
         let count = self.ring.read(out);
         self.advance(count as u64);
         count

@@ -11,6 +11,11 @@ use super::{ACK_DELAY, Generation, Stream};
 const STEP: core::ops::RangeInclusive<u32> = 4 * 1024..=256 * 1024;
 /// ...and at least so many for what may be under way.
 const STEPS: u32 = 4;
+/// Ends that hold so much go less by it...
+const AMPLE: u32 = 1024 * 1024;
+/// ...while what the application says carries them: SSH does after each half of a channel's window,
+/// for which 1 MiB is usual, and the other end waits for that anyway.
+const STEP_WITH_DATA: u32 = 640 * 1024;
 
 /// How far apart acknowledgements are where so much may be under way.
 fn step(size: u32) -> u32 {
@@ -26,7 +31,7 @@ impl Attachment {
         }
     }
 
-    fn acknowledge(&mut self, received: u64, limit: u64) {
+    fn acknowledge(&mut self, received: u64, limit: u64, with_data: bool) {
         let room = limit.saturating_sub(received);
         self.put(&Frame::Ack {
             // Low bits; see `Outbox::handle_ack`.
@@ -34,6 +39,7 @@ impl Attachment {
             room: u32::try_from(room).unwrap_or(u32::MAX),
         });
         self.tell(received, limit);
+        self.told_with_data = with_data;
         self.owed = Owed::Nothing;
     }
 
@@ -123,8 +129,9 @@ impl Stream {
         let theirs = self.peer.window.max(self.outbox.theirs());
         let (kept, theirs) = (step(self.outbox.held()), step(theirs));
         let news = current.told != (received, limit);
-        if current.owed == Owed::Now || news && (length > 0 || ends) {
-            current.acknowledge(received, limit);
+        let with_data = length > 0 || ends;
+        if current.owed == Owed::Now || news && with_data {
+            current.acknowledge(received, limit, with_data);
         }
         let asks_for_ack = kept < theirs && unasked >= u64::from(kept);
         let asks = core::mem::take(&mut current.asks);
@@ -145,9 +152,15 @@ impl Stream {
     /// Sees to it that the other end learns what has arrived, and what may follow.
     pub(super) fn owe(&mut self, now: Duration) {
         let (received, limit) = (self.inbox.received(), self.inbox.limit());
+        let ample = self.inbox.window().min(self.peer.replay) >= AMPLE;
         let step = step(self.inbox.window());
         let Some(current) = &mut self.current else {
             return;
+        };
+        let step = if ample && current.told_with_data {
+            STEP_WITH_DATA
+        } else {
+            step
         };
         let told = current.told;
         let behind = received

@@ -1,7 +1,7 @@
 //! What a stream costs: bytes on the wire, wake-ups, memory.
 
 use protocol::resume::frame::Frame;
-use protocol::resume::{ACK_DELAY, Agent, Client, Event, Generation, PERSIST, TRIM};
+use protocol::resume::{ACK_DELAY, Agent, Client, Event, Generation, PERSIST, Sizes, TRIM};
 
 use crate::pair::{Pair, frames};
 use crate::world::ms;
@@ -59,6 +59,70 @@ fn a_copy_costs_less_than_one_byte_in_five_hundred() {
     }
     let extra = wire[0] + wire[1] - moved;
     assert!(extra * 500 < moved, "{extra} bytes for {moved}");
+}
+
+/// Copies so much to the agent, whose application says something after each `answers` KiB, if it
+/// ever does; tells after how many KiB each acknowledgement went, and whether alone.
+fn acknowledged(pair: &mut Pair, kib: u32, answers: u32) -> Vec<(u32, bool)> {
+    let mut all = Vec::new();
+    for done in (16..=kib).step_by(16) {
+        assert_eq!(
+            pair.client.stream_mut().write(&[5; 16 * 1024], pair.now),
+            16 * 1024
+        );
+        let said = pair.client_says(FIRST);
+        pair.agent_hears(FIRST, &said);
+        assert_eq!(pair.read_agent().len(), 16 * 1024);
+        if done % answers == 0 {
+            pair.agent.stream_mut().write(b"window adjusted", pair.now);
+        }
+        let said = pair.agent_says(FIRST);
+        match frames(&said)[..] {
+            [] => {}
+            [Frame::Ack { .. }] => all.push((done, true)),
+            [Frame::Ack { .. }, Frame::Data { .. }] => all.push((done, false)),
+            ref other => panic!("{other:?}"),
+        }
+        pair.client_hears(FIRST, &said);
+        pair.read_client();
+        pair.now += ms(3);
+    }
+    all
+}
+
+#[test]
+fn where_an_application_answers_acknowledgements_go_with_what_it_says() {
+    let mib = Sizes {
+        replay: 256 * 1024,
+        window: 1024 * 1024,
+    };
+    let mut pair = Pair::roomy(mib);
+    let alone = acknowledged(&mut pair, 1024, u32::MAX);
+    assert_eq!(
+        alone,
+        [(256, true), (512, true), (768, true), (1024, true)],
+        "nothing is said"
+    );
+    let along = acknowledged(&mut pair, 4096, 512);
+    let first = [(256, true), (512, false), (1024, false), (1536, false)];
+    assert_eq!(along[..4], first);
+    assert!(along[1..].iter().all(|(_, alone)| !alone), "{along:?}");
+    assert_eq!(along.len(), 9);
+    // It stops to say anything.
+    let alone = acknowledged(&mut pair, 1200, u32::MAX);
+    assert_eq!(alone, [(640, true), (896, true), (1152, true)]);
+}
+
+#[test]
+fn who_keeps_little_is_told_early_even_by_one_that_answers() {
+    let sizes = Sizes {
+        replay: 256 * 1024,
+        window: 512 * 1024,
+    };
+    let mut pair = Pair::roomy(sizes);
+    let along = acknowledged(&mut pair, 1024, 512);
+    let all = [128, 256, 384, 512, 640, 768, 896, 1024];
+    assert_eq!(along.iter().map(|(at, _)| *at).collect::<Vec<_>>(), all);
 }
 
 #[test]

@@ -317,6 +317,7 @@ impl Runner {
             spent: self.connections.spent(),
             idle_a_day: self.budget.a_day(),
             sessions: self.sessions.count(),
+            session_memory: self.sessions.memory(),
             keepers: self.sessions.keepers.status(),
             only_login: self.machine.only_login.clone(),
             problems: self.node.unsaved().map(str::to_owned).into_iter().collect(),

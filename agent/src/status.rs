@@ -95,6 +95,8 @@ pub(crate) struct Status {
     pub(crate) idle_a_day: Option<u64>,
     /// All that go on, wherever.
     pub(crate) sessions: usize,
+    /// Bytes that those of this process may take to outlive their links.
+    pub(crate) session_memory: u32,
     /// Processes from before a restart that still keep some of them.
     pub(crate) keepers: Vec<KeeperStatus>,
     pub(crate) only_login: Option<String>,
@@ -193,6 +195,7 @@ impl Status {
             spent: 0,
             idle_a_day: None,
             sessions: 0,
+            session_memory: 0,
             keepers: Vec::new(),
             only_login: None,
             problems: Vec::new(),

@@ -9,7 +9,7 @@
     reason = "a test fails by panicking, and prints what it measures"
 )]
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use hil_tests::apart::{ATTACHED, Apart, DETACHED, ENDED, STARTED};
 use hil_tests::cluster::{Cluster, PASSWORD, me};
 use hil_tests::exchange::{LIMIT, comes_back_whole, pattern, piped};
 use hil_tests::net::Network;
-use hil_tests::net::emulator::{Emulator, Protocol, Rule};
+use hil_tests::net::emulator::{Emulator, Protocol, Rule, Shape};
 use hil_tests::process::poll;
 use hil_tests::scene::{NODE, REACH_LIMIT, Scene};
 use nix::sys::signal::{Signal, kill};
@@ -106,6 +106,58 @@ fn a_copy_goes_on_when_the_persons_network_stops_passing_udp() {
         _ => links.lose_mappings(),
     })
     .unwrap();
+}
+
+/// Bytes that a session is promised, both ways.
+const PROMISED: u64 = 512 << 10;
+/// Enough for several round trips of as much as may be borrowed.
+const LONG: usize = 32_000_000;
+
+/// Bytes that the device sets aside for its sessions.
+fn set_aside(scene: &Scene) -> u64 {
+    let status = scene.agent.wait_for_status("session_memory").unwrap();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    status.get("session_memory").unwrap().as_u64().unwrap()
+}
+
+#[test]
+fn a_session_borrows_memory_while_a_long_path_needs_it_and_gives_it_back() {
+    let Some(links) = links() else { return };
+    let mut scene = Scene::behind(links, "").unwrap();
+    scene.start().unwrap();
+    // Of that, 600 KiB are under way if nothing holds them up.
+    scene.links.shape(Shape {
+        rate: Some(50_000_000),
+        queue: 1 << 20,
+        ..Shape::lossy(Duration::from_millis(100), 0.0)
+    });
+    let mut tsh = scene.operator.command().unwrap();
+    let command = format!("head -c {LONG} /dev/zero; exec cat");
+    tsh.args(["ssh", &format!("{}@{NODE}", me()), &command]);
+    let mut tsh = piped(&mut tsh).unwrap();
+    let mut output = tsh.stdout.take().unwrap();
+    let mut output = thread::scope(|scope| {
+        let reading = scope.spawn(move || {
+            output.read_exact(&mut vec![0; LONG]).unwrap();
+            output
+        });
+        let lent = || Some(set_aside(&scene)).filter(|bytes| *bytes > PROMISED);
+        let lent = poll(LIMIT, lent);
+        println!("{lent:?} bytes at most, as far as it was seen");
+        assert!(lent.is_some(), "nothing was lent");
+        reading.join().unwrap()
+    });
+    let back = || (set_aside(&scene) == PROMISED).then_some(());
+    assert!(poll(LIMIT, back).is_some(), "{}", set_aside(&scene));
+    let mut input = tsh.stdin.take().unwrap();
+    input.write_all(b"still here").unwrap();
+    drop(input);
+    let mut said = String::new();
+    output.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "still here");
+    assert!(tsh.wait().unwrap().success());
+    let none = || (set_aside(&scene) == 0).then_some(());
+    assert!(poll(LIMIT, none).is_some(), "{}", set_aside(&scene));
 }
 
 /// A session that gives back what it is given, once it has begun.

@@ -210,6 +210,11 @@ impl KeptStreams {
             .collect()
     }
 
+    /// Bytes set aside for their buffers, or lent to them.
+    pub(super) fn memory(&self) -> u32 {
+        self.lender.table().reserved()
+    }
+
     /// They are another process's to count from now on. What they have borrowed until then, it does
     /// not count: it comes back by itself.
     pub(super) fn stop_lending(&self) {

@@ -83,6 +83,11 @@ impl Sessions {
         self.counts.iter().map(|(_, count)| count).sum()
     }
 
+    /// Bytes of memory that those served here may take to outlive their links.
+    pub(super) fn memory(&self) -> u32 {
+        self.kept.memory()
+    }
+
     /// How many end with a connection.
     pub(super) fn bound(&self) -> usize {
         let bound = self.counts.iter().filter(|(number, _)| number.is_some());

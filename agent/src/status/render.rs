@@ -64,7 +64,7 @@ fn text(status: &Status) -> String {
         lines.push(("last loss", format!("{reason}, at {}", Utc(*time))));
     }
     if status.uptime.is_some() {
-        lines.push(("sessions", status.sessions.to_string()));
+        lines.push(("sessions", sessions(status)));
     }
     lines.extend(status.keepers.iter().map(|keeper| ("kept", kept(keeper))));
     if let Some(login) = &status.only_login {
@@ -96,6 +96,18 @@ fn agent(status: &Status) -> String {
             format!("{}, running for {}{goes}", status.version, Span(uptime))
         }
         None => format!("{}, not running", status.version),
+    }
+}
+
+fn sessions(status: &Status) -> String {
+    let Status {
+        sessions,
+        session_memory,
+        ..
+    } = status;
+    match session_memory.div_ceil(1024) {
+        0 => sessions.to_string(),
+        kib => format!("{sessions}, {kib} KiB set aside to keep them"),
     }
 }
 
@@ -182,6 +194,10 @@ fn value(status: &Status) -> Value {
             Value::maybe(status.last_loss.as_ref(), loss_value),
         ),
         ("sessions", number(status.sessions)),
+        (
+            "session_memory",
+            Value::Number(status.session_memory.into()),
+        ),
         (
             "keepers",
             Value::List(status.keepers.iter().map(keeper_value).collect()),
@@ -325,6 +341,7 @@ mod tests {
                 time: now,
             }),
             sessions: 2,
+            session_memory: 512 << 10,
             keepers: vec![KeeperStatus {
                 pid: 77,
                 version: "0.0.9".into(),
@@ -352,7 +369,7 @@ traffic:     1234 bytes sent, 567 bytes received
 network:     wwan0 (cellular), via 10.0.0.1
 spent:       99 kB since the start, idle 82 kB a day
 last loss:   the \"cluster\" is busy, at 2023-11-14T22:15:00Z
-sessions:    2
+sessions:    2, 512 KiB set aside to keep them
 kept:        1 of them by process 77 of before a restart (0.0.9, 4101 kB of memory)
 logins:      only ann, since the agent does not run as root
 problem:     cannot write
@@ -388,7 +405,8 @@ problem:     cannot write
                 r#""id":"992aefcf4fd995d8","interface":"wwan0","local":"10.0.0.7","#,
                 r#""gateway":"10.0.0.1","gateway_hardware":null},"bytes_spent":98765,"#,
                 r#""idle_bytes_a_day":81001,"last_loss":{"reason":"the \"cluster\" is busy","#,
-                r#""time":"2023-11-14T22:15:00Z"},"sessions":2,"keepers":[{"pid":77,"#,
+                r#""time":"2023-11-14T22:15:00Z"},"sessions":2,"session_memory":524288,"#,
+                r#""keepers":[{"pid":77,"#,
                 r#""version":"0.0.9","sessions":1,"memory":4100200}],"only_login":"ann","#,
                 r#""problems":["cannot write"]}"#,
                 "\n"

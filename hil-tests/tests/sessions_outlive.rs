@@ -236,6 +236,15 @@ fn a_session_is_one_to_the_audit_log_however_often_its_link_breaks() {
             "{sessions:?}"
         );
     }
+    // Nobody attaches to what is attached.
+    let log = scene.cluster.tctl(&["audit", "ls"]).unwrap().ok().unwrap();
+    let codes = [DETACHED, ATTACHED];
+    let story = log
+        .lines()
+        .filter_map(|line| codes.iter().position(|code| line.contains(code)));
+    let story: Vec<_> = story.collect();
+    assert!(story.len() >= 4, "{log}");
+    assert!(story.chunks_exact(2).all(|pair| pair == [0, 1]), "{log}");
 }
 
 #[test]

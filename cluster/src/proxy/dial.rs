@@ -162,10 +162,22 @@ impl Proxy {
         let welcome = self.welcome(&mut client, &mut dialled);
         match timeout(ANSWER_DEADLINE, welcome).await {
             Ok(Ok(None)) => {
-                dialled.session.begin();
+                let replaces = dialled.session.begin();
+                let event = dialled.event(code::SESSION_ATTACHED);
+                // The stream before it has not ended, mostly on a link that has gone dark: then this
+                // was the detachment.
+                let replaced = replaces.then(|| dialled.event_of_session(code::SESSION_DETACHED));
+                let replaced = async {
+                    if let Some(event) = replaced {
+                        self.audit.record(event).await;
+                    }
+                };
                 // Both ends are waiting, and need not wait for the disk as well.
-                let written = self.audit.record(dialled.event(code::SESSION_ATTACHED));
-                tokio::join!(written, self.carry_on(client, dialled));
+                tokio::join!(
+                    replaced,
+                    self.audit.record(event),
+                    self.carry_on(client, dialled)
+                );
             }
             Ok(Ok(Some(reason))) => {
                 client.write.finish().await;
@@ -373,7 +385,13 @@ impl Dialled {
     }
 
     fn event(&self, code: Code) -> Event {
-        event(code, self.session.id, &self.about).field("addr.remote", self.caller.addr.to_string())
+        let addr = self.caller.addr.to_string();
+        self.event_of_session(code).field("addr.remote", addr)
+    }
+
+    /// One that is not about this stream.
+    fn event_of_session(&self, code: Code) -> Event {
+        event(code, self.session.id, &self.about)
     }
 }
 

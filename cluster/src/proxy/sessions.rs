@@ -435,21 +435,24 @@ impl Guard {
         tokio::time::sleep(LAST_BYTES).await;
     }
 
-    /// The agent knows the session: from now on this stream carries it.
-    pub fn begin(&mut self) {
+    /// The agent knows the session: from now on this stream carries it. Tells whether another one did
+    /// until now, which then does not say that the session was detached.
+    pub fn begin(&mut self) -> bool {
         let Some((dialled, _)) = self.dialled.take() else {
-            return;
+            return false;
         };
         let mut table = self.table.lock();
         if !table.contains_key(&self.key) {
             make_room(&mut table, &self.key.holder);
         }
         let open = table.entry(self.key.clone()).or_insert(dialled);
+        let replaces = open.carriers > 0;
         open.detached = None;
         open.carriers += 1;
         self.end = open.end.subscribe();
         self.over = open.over.subscribe();
         self.returns = open.returns.subscribe();
+        replaces
     }
 
     /// The agent's end is lost, or found again, for a session that is kept here.
@@ -479,11 +482,7 @@ impl Guard {
                 _ = self.returns.changed() => {}
             }
         }
-        match self.table.leave(&self.key) {
-            // It was detached until now.
-            Left::Replaced if alone => Left::Detached,
-            left => left,
-        }
+        self.table.leave(&self.key)
     }
 }
 

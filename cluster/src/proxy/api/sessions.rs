@@ -78,7 +78,7 @@ mod tests {
     use protocol::identity::Fingerprint;
 
     use super::*;
-    use crate::proxy::sessions::{About, Guard, Sessions};
+    use crate::proxy::sessions::{About, Sessions};
 
     fn about(user_id: u64, node: u8) -> About {
         About {
@@ -94,7 +94,9 @@ mod tests {
     fn who_is_made_anew_sees_nothing_of_who_had_the_name() {
         let sessions = Sessions::default();
         let mut guards = [about(1, 1), about(2, 1), about(2, 3)].map(|about| sessions.enter(about));
-        guards.iter_mut().for_each(Guard::begin);
+        for guard in &mut guards {
+            guard.begin();
+        }
         let ann = UserPeer {
             name: "ann".to_owned(),
             id: 2,

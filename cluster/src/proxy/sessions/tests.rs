@@ -89,6 +89,27 @@ async fn a_session_that_outlives_its_links_is_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_detachment_is_said_once_by_who_leaves_or_by_who_takes_over() {
+    let sessions = Sessions::default();
+    let attach = || sessions.attach(ID, about("ann", 1), GRACE);
+    let (mut first, mut second, mut third) = (attach(), attach(), attach());
+    assert!(!first.begin(), "nobody was there");
+    assert!(second.begin(), "the first one still is");
+    assert!(!second.begin(), "once");
+    assert!(matches!(first.leave(MOVED).await, Left::Replaced));
+    // It waits for the agent's word while the next one comes.
+    let mut leaving = Box::pin(second.leave(MOVED));
+    assert!(leaving.as_mut().now_or_never().is_none());
+    assert!(third.begin(), "and does not say so any more");
+    assert!(matches!(leaving.await, Left::Replaced));
+    let mut fourth = attach();
+    assert!(fourth.begin());
+    assert!(matches!(third.leave(MOVED).await, Left::Replaced));
+    assert!(matches!(fourth.leave(MOVED).await, Left::Detached));
+    assert!(!attach().begin(), "nobody was attached");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_agents_word_ends_what_nobody_is_attached_to() {
     let sessions = Sessions::default();
     let guard = begun(sessions.attach(ID, about("ann", 1), GRACE));

@@ -95,7 +95,8 @@ pub(crate) struct Status {
     pub(crate) idle_a_day: Option<u64>,
     /// All that go on, wherever.
     pub(crate) sessions: usize,
-    /// Bytes that those of this process may take to outlive their links.
+    /// Bytes that those of this process may take to outlive their links, without what the keepers'
+    /// take.
     pub(crate) session_memory: u32,
     /// Processes from before a restart that still keep some of them.
     pub(crate) keepers: Vec<KeeperStatus>,

@@ -14,7 +14,7 @@ const STEPS: u32 = 4;
 /// Ends that hold so much go less by it...
 const AMPLE: u32 = 1024 * 1024;
 /// ...while what the application says carries them: SSH does after each half of a channel's window,
-/// for which 1 MiB is usual, and the other end waits for that anyway.
+/// which is 1 MiB on the agent, and the other end waits for that anyway.
 const STEP_WITH_DATA: u32 = 640 * 1024;
 
 /// How far apart acknowledgements are where so much may be under way.

@@ -311,10 +311,23 @@ impl Cluster {
     /// # Errors
     /// If the cluster does not answer.
     pub fn audit(&self, code: &str) -> Result<Vec<Value>> {
-        let events = self.tctl_json(&["audit", "ls", "--last", ALL])?;
-        let events = events.as_array().context("not a list")?;
-        let of_kind = events.iter().filter(|event| text(event, "code") == code);
-        Ok(of_kind.cloned().collect())
+        self.events(|event| text(event, "code") == code)
+    }
+
+    /// What became of a session, by the codes of its events in the audit log, oldest first.
+    ///
+    /// # Errors
+    /// If the cluster does not answer.
+    pub fn story(&self, sid: &str) -> Result<Vec<String>> {
+        let events = self.events(|event| text(event, "sid") == sid)?;
+        Ok(events.iter().map(|event| text(event, "code")).collect())
+    }
+
+    fn events(&self, wanted: impl Fn(&Value) -> bool) -> Result<Vec<Value>> {
+        let mut events = self.tctl_json(&["audit", "ls", "--last", ALL])?;
+        let events = events.as_array_mut().context("not a list")?;
+        events.retain(wanted);
+        Ok(std::mem::take(events))
     }
 
     /// Makes sure that an event is in the audit log and in the log.

@@ -206,3 +206,32 @@ fn clients_that_are_stopped_for_longer_than_every_keepalive_go_on() {
     let attached = apart.sessions(ATTACHED).unwrap();
     assert!(attached.contains(of_quic), "{attached:?}");
 }
+
+#[test]
+fn a_stream_that_the_cluster_believes_in_is_detached_when_the_next_one_comes() {
+    let apart = apart!("", "");
+    apart.near.block(udp());
+    let mut tsh = session(&apart);
+    let mut answers = tsh.stdout.take().unwrap();
+    for times in 1..=3 {
+        // A reset tells the client that its connection is gone; nothing tells the cluster.
+        apart.near.lose_mappings();
+        tsh.stdin
+            .as_mut()
+            .unwrap()
+            .write_all(b"still here")
+            .unwrap();
+        let mut answer = [0; 10];
+        answers.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"still here");
+        apart.wait_for(ATTACHED, times).unwrap();
+    }
+    drop(tsh.stdin.take());
+    assert!(tsh.wait().unwrap().success());
+    apart.wait_for(ENDED, 1).unwrap();
+    let started = apart.sessions(STARTED).unwrap();
+    let story = apart.cluster.story(&started[0]).unwrap();
+    let moves = [DETACHED, ATTACHED].repeat(3);
+    let whole = [&[STARTED], &moves[..], &[ENDED]].concat();
+    assert_eq!(story, whole);
+}

@@ -69,6 +69,18 @@ impl App {
         ]
     }
 
+    /// Two programs that move much, as fast as they can, one way or both.
+    pub(crate) fn busy_pair(rng: &mut Rng) -> [Self; 2] {
+        let mut amounts = [0, 0].map(|_| rng.u64(0..6_000_000));
+        if let Some(little) = amounts.get_mut(rng.usize(0..4)) {
+            *little %= 6_000;
+        }
+        [0, 1].map(|side| Self {
+            largest: 60_000,
+            ..Self::writes_only(amounts[side], amounts[1 - side], side as u64)
+        })
+    }
+
     /// Both write that much, at once, and end.
     pub(crate) fn writes_only(writes: u64, reads: u64, side: u64) -> Self {
         Self {

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use protocol::resume::{ACK_DELAY, End, Event, PERSIST, Reason, SUSPECT, Sizes};
 
 use crate::app::App;
-use crate::world::{AGENT, CLIENT, Faults, World, ms};
+use crate::world::{AGENT, CLIENT, Faults, Holds, World, ms};
 
 /// Prints the seed of a schedule that fails.
 struct Seed(u64);
@@ -58,17 +58,21 @@ impl Seen {
     }
 }
 
+fn faults(rng: &mut Rng, restarts: bool) -> Faults {
+    let every = ms([30, 400, 5_000][rng.usize(0..3)]);
+    Faults {
+        until: every * rng.u32(1..20),
+        every,
+        restarts,
+    }
+}
+
 fn run(seeds: Range<u64>, restarts: bool) {
     let mut seen = Seen::default();
     for seed in seeds {
         let _seed = Seed(seed);
         let mut rng = Rng::with_seed(seed);
-        let every = ms([30, 400, 5_000][rng.usize(0..3)]);
-        let faults = Faults {
-            until: every * rng.u32(1..20),
-            every,
-            restarts,
-        };
+        let faults = faults(&mut rng, restarts);
         let apps = App::pair(&mut rng);
         let mut world = World::with(rng, apps, faults);
         world.run_to_end();
@@ -117,6 +121,28 @@ fn nothing_is_lost_or_doubled_by_cuts_at_any_byte_c() {
 #[test]
 fn nothing_is_lost_or_doubled_when_the_agents_process_is_replaced() {
     run(30_000..36_000, true);
+}
+
+/// As large as they are outside, so that acknowledgements go along with what is said.
+#[test]
+fn nothing_is_lost_or_doubled_where_the_ends_hold_much() {
+    let mut seen = Seen::default();
+    for seed in 40_000..41_000 {
+        let _seed = Seed(seed);
+        let mut rng = Rng::with_seed(seed);
+        let faults = faults(&mut rng, seed % 3 == 0);
+        let apps = App::busy_pair(&mut rng);
+        let mut holds = Holds::USUAL;
+        if seed % 2 == 0 {
+            holds.agent = Sizes::BUSY;
+        }
+        let mut world = World::holding(holds, rng, apps, faults);
+        world.run_to_end();
+        ended_well(&world);
+        seen.note(&world);
+    }
+    println!("{seen:?}");
+    assert!(seen.attached > 500 && seen.lent > 500, "{seen:?}");
 }
 
 #[test]

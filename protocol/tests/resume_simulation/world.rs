@@ -44,6 +44,7 @@ pub(crate) struct World {
     pub(crate) events: Vec<(Duration, usize, Event)>,
     pub(crate) grace: Duration,
     pub(crate) steps: usize,
+    holds: Holds,
     /// What a wire holds at most, each way.
     capacity: usize,
     /// Bytes that went to the applications without a detour.
@@ -62,19 +63,49 @@ enum Step {
     Fault,
 }
 
-const LIMITS: Limits = Limits {
-    streams: 4,
-    per_user: 4,
-    memory: 1 << 20,
-    sizes: Sizes::LEAST,
-    busy: BUSY,
-    spare: 1 << 20,
-};
-/// What a busy stream may hold.
-const BUSY: Sizes = Sizes {
-    replay: 100_000,
-    window: 80_000,
-};
+/// What the ends and the network between them hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Holds {
+    pub(crate) client: Sizes,
+    /// What the agent promises...
+    pub(crate) agent: Sizes,
+    /// ...and what it lends besides.
+    pub(crate) busy: Sizes,
+    /// What a wire holds at most, each way: one of these.
+    pub(crate) wires: [usize; 3],
+}
+
+impl Holds {
+    /// The least, so that all of it is soon full.
+    pub(crate) const LITTLE: Self = Self {
+        client: Sizes::LEAST,
+        agent: Sizes::LEAST,
+        busy: Sizes {
+            replay: 100_000,
+            window: 80_000,
+        },
+        wires: [200, 1500, 70_000],
+    };
+    /// As by default.
+    pub(crate) const USUAL: Self = Self {
+        client: Sizes::CLIENT,
+        agent: Sizes::AGENT,
+        busy: Sizes::BUSY,
+        wires: [70_000, 500_000, 3_000_000],
+    };
+
+    fn limits(&self) -> Limits {
+        Limits {
+            streams: 4,
+            per_user: 4,
+            memory: 4 * self.agent.total(),
+            sizes: self.agent,
+            busy: self.busy,
+            // One user may borrow half of it.
+            spare: 2 * self.busy.total(),
+        }
+    }
+}
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
@@ -83,22 +114,27 @@ impl World {
         Self::with(rng, apps, Faults::default())
     }
 
-    pub(crate) fn with(mut rng: Rng, apps: [App; 2], faults: Faults) -> Self {
+    pub(crate) fn with(rng: Rng, apps: [App; 2], faults: Faults) -> Self {
+        Self::holding(Holds::LITTLE, rng, apps, faults)
+    }
+
+    pub(crate) fn holding(holds: Holds, mut rng: Rng, apps: [App; 2], faults: Faults) -> Self {
         let start = Start {
             id: StreamId([7; 16]),
             secret: Secret([9; 32]),
-            sizes: Sizes::LEAST,
+            sizes: holds.client,
             seed: rng.u64(..),
         };
         let (client, opening) = Client::open(start, &TestMac, Duration::ZERO);
-        let capacity = [200, 1500, 70_000][rng.usize(0..3)];
+        let capacity = holds.wires[rng.usize(0..3)];
         let first = Wire::new(Generation(0), &opening, ms(50), capacity);
         Self {
             rng,
             now: Duration::ZERO,
             client,
             agent: None,
-            table: Table::new(LIMITS),
+            table: Table::new(holds.limits()),
+            holds,
             apps,
             ends: [None; 2],
             wires: vec![first],
@@ -233,7 +269,7 @@ impl World {
                     .admit(open.id, "ann", core::iter::empty(), self.now)
                     .unwrap();
                 let mut agent = Agent::accept(&open, sizes, self.grace, &TestMac, self.now);
-                agent.stream_mut().may_want(BUSY);
+                agent.stream_mut().may_want(self.holds.busy);
                 self.agent = Some(agent);
                 Ok(())
             }
@@ -392,7 +428,7 @@ impl World {
             return;
         };
         let mut agent = Agent::restore(&bytes, &TestMac, self.now).expect("its own snapshot");
-        agent.stream_mut().may_want(BUSY);
+        agent.stream_mut().may_want(self.holds.busy);
         self.agent = Some(agent);
         for wire in &mut self.wires {
             wire.up.unread = true;
@@ -431,7 +467,7 @@ impl World {
     /// What holds at any time.
     fn check(&self) {
         let agent = self.agent.as_ref().map(Agent::stream);
-        let client = (self.client.stream(), Sizes::LEAST.total());
+        let client = (self.client.stream(), self.holds.client.total());
         let agent = agent.map(|stream| (stream, self.table.reserved()));
         for (stream, most) in [Some(client), agent].into_iter().flatten() {
             assert_eq!(stream.held().total(), most);

@@ -8,7 +8,8 @@
 //! [`middlebox`] are what it may find there.
 //!
 //! Every name and address carries a number that is taken with a lock file, so that several runs
-//! live side by side; everything goes away with its owner.
+//! live side by side; everything goes away with its owner, or, if that was killed, when the number is
+//! taken next.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use crate::process::run;
 pub mod dns;
 pub mod emulator;
 pub mod middlebox;
+mod namespace;
 pub mod portal;
 pub mod proxy;
 mod server;
@@ -99,8 +101,6 @@ impl Nat {
             number,
             _lock: lock,
         };
-        // What a killed run may have left under this number.
-        nat.remove();
         nat.build()
             .context("network namespaces cannot be made here")?;
         Ok(nat)
@@ -197,13 +197,6 @@ impl Nat {
         Ok(())
     }
 
-    fn remove(&self) {
-        // Each may be there or not.
-        clean(&format!("ip link del {}", self.veth("h")));
-        clean(&format!("ip netns del {}", self.device()));
-        clean(&format!("ip netns del {}", self.router()));
-    }
-
     fn router(&self) -> String {
         format!("tether-r{}", self.number)
     }
@@ -219,19 +212,29 @@ impl Nat {
 
 impl Drop for Nat {
     fn drop(&mut self) {
-        self.remove();
+        clear(self.number);
     }
 }
 
+/// A number that nobody uses, and nothing that a killed run has left under it.
 fn free_number() -> Result<(u8, File)> {
     for number in 1..=250 {
         let path = PathBuf::from(format!("/tmp/tether-netns-{number}.lock"));
         let file = File::create(&path).with_context(|| path.display().to_string())?;
         if file.try_lock().is_ok() {
+            clear(number);
             return Ok((number, file));
         }
     }
     bail!("all 250 network numbers are in use")
+}
+
+/// Removes what is there under a number, whatever it was made for.
+fn clear(number: u8) {
+    clean(&format!("ip link del tth{number}h"));
+    for kind in ["d", "r", "e", "w"] {
+        namespace::remove(&format!("tether-{kind}{number}"));
+    }
 }
 
 /// Runs a line whose success does not matter, and to its end also in a run that was interrupted.
@@ -251,4 +254,27 @@ fn sh(line: &str) -> Result<()> {
         .ok()
         .with_context(|| line.to_owned())?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::ManuallyDrop;
+
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_killed_run_is_left_to_who_has_its_number_next() {
+        let Ok(nat) = Nat::new() else { return };
+        // The number stays taken.
+        let nat = ManuallyDrop::new(nat);
+        let mut inside = nat.command(Path::new("sleep"));
+        let mut inside = inside.arg("1000").spawn().unwrap();
+        clear(nat.number);
+        assert!(!inside.wait().unwrap().success());
+        let left = clean("ip netns list") + &clean("ip -o link");
+        for name in [nat.router(), nat.device(), nat.veth("h")] {
+            let mut words = left.split([' ', ':', '@', '\n']);
+            assert!(!words.any(|word| word == name), "{name} in {left}");
+        }
+    }
 }

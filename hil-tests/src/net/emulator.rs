@@ -25,13 +25,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::namespace::{self, Namespace};
 use super::{free_number, sh};
 
 mod core;
 mod engine;
 mod filter;
 mod link;
-mod namespace;
 mod nat;
 mod packet;
 mod pipe;
@@ -50,7 +50,6 @@ pub use traffic::{Count, Counters, Traffic};
 use self::core::Core;
 use engine::{Ends, Engine};
 use link::Moves;
-use namespace::Namespace;
 use trace::Trace;
 use tun::Tun;
 

@@ -17,10 +17,8 @@ pub(super) struct Namespace {
 }
 
 impl Namespace {
-    /// Makes it; what a killed run has left under this name goes first.
     pub(super) fn new(name: &str) -> Result<Self> {
         let namespace = Self { name: name.into() };
-        namespace.remove();
         sh(&format!("ip netns add {name}")).context("network namespaces cannot be made here")?;
         sh(&format!("ip -n {name} link set lo up"))?;
         if has_ipv6() {
@@ -44,7 +42,7 @@ impl Namespace {
 
     /// Runs this on a thread in the namespace; sockets that it makes stay there.
     pub(super) fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
-        let path = Path::new("/run/netns").join(&self.name);
+        let path = path(&self.name);
         let file = File::open(&path).with_context(|| path.display().to_string())?;
         let enter = || {
             setns(&file, CloneFlags::CLONE_NEWNET)?;
@@ -63,32 +61,38 @@ impl Namespace {
 
     /// What commands in it find as `/etc/resolv.conf`.
     pub(super) fn use_nameserver(&self, resolv_conf: &str) -> Result<()> {
-        let dir = self.etc();
+        let dir = etc(&self.name);
         std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
         Ok(std::fs::write(dir.join("resolv.conf"), resolv_conf)?)
-    }
-
-    fn etc(&self) -> PathBuf {
-        Path::new("/etc/netns").join(&self.name)
-    }
-
-    fn remove(&self) {
-        // Each may be there or not.
-        let inside = clean(&format!("ip netns pids {}", self.name));
-        for pid in inside.split_whitespace().filter_map(|pid| pid.parse().ok()) {
-            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
-        }
-        clean(&format!("ip netns del {}", self.name));
-        std::fs::remove_dir_all(self.etc()).ok();
-        // Only if nobody else uses it.
-        std::fs::remove_dir("/etc/netns").ok();
     }
 }
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        self.remove();
+        remove(&self.name);
     }
+}
+
+/// Removes a namespace with all that runs in it, if there is one of this name.
+pub(super) fn remove(name: &str) {
+    if path(name).exists() {
+        let inside = clean(&format!("ip netns pids {name}"));
+        for pid in inside.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+        }
+        clean(&format!("ip netns del {name}"));
+    }
+    std::fs::remove_dir_all(etc(name)).ok();
+    // Only if nobody else uses it.
+    std::fs::remove_dir("/etc/netns").ok();
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new("/run/netns").join(name)
+}
+
+fn etc(name: &str) -> PathBuf {
+    Path::new("/etc/netns").join(name)
 }
 
 /// Keeps the kernel from sending packets of its own from an interface of this namespace.

@@ -115,6 +115,17 @@ fn unknown_offline_and_ambiguous_nodes_are_told_apart() {
     ssh("gateway-1").refused(252, sentence).unwrap();
     cluster.audited("T1006W", "is offline").unwrap();
 
+    // By its id, as who comes back to a session does; the audit log knows both.
+    let nodes = cluster.tctl_json(&["nodes", "ls"]).unwrap();
+    let id = text(&nodes[0], "id");
+    ssh(&id).refused(252, sentence).unwrap();
+    let refusals = cluster.audit("T1006W").unwrap();
+    assert_eq!(refusals.len(), 3);
+    for event in &refusals[1..] {
+        assert_eq!(text(event, "server_id"), id);
+        assert_eq!(text(event, "server_hostname"), "gateway-1");
+    }
+
     // The same name again, from another device.
     let token = cluster.tctl_json(&["tokens", "add"]).unwrap();
     let (secret, pin) = (text(&token, "token"), text(&token, "ca_pin"));

@@ -124,7 +124,8 @@ impl Proxy {
             Err(refused) if is_return(wish) && is_passing(refused.reason) => {}
             Err(refused) => {
                 let login = wish.login.unwrap_or_default();
-                let server = ("", wish.target);
+                let (id, name) = self.named(wish.target);
+                let server = (id.as_str(), name.as_str());
                 self.record_refusal(caller, server, login, &refused.text)
                     .await;
             }

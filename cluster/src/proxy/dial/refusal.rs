@@ -19,6 +19,14 @@ pub struct Refused {
 }
 
 impl Proxy {
+    /// The id and the name of the node that is meant; the id is empty unless there is just one.
+    pub(super) fn named(&self, target: &str) -> (String, String) {
+        match self.directory.find(target).as_slice() {
+            [node] => (node.id.to_string(), node.spec.hostname.clone()),
+            _ => (String::new(), target.to_owned()),
+        }
+    }
+
     /// Tells the audit log.
     pub(super) async fn record_refusal(
         &self,

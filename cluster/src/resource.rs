@@ -18,6 +18,7 @@ pub mod lock;
 pub mod mirror;
 pub mod node;
 pub mod role;
+pub mod session;
 pub mod token;
 pub mod user;
 

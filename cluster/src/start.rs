@@ -25,10 +25,11 @@ use crate::config::{Config, check_cluster_name};
 use crate::files::create_private_dir;
 use crate::proxy::api::Api;
 use crate::proxy::diagnostics::{self, Metrics};
+use crate::proxy::dial;
 use crate::proxy::directory::Directory;
 use crate::proxy::limits::Limits;
 use crate::proxy::listener::Front;
-use crate::proxy::sessions::Sessions;
+use crate::proxy::sessions::{Sessions, Stored};
 use crate::proxy::ssh::SshProxy;
 use crate::proxy::tls::Tls;
 use crate::proxy::{Proxy, quic};
@@ -139,9 +140,12 @@ impl Cluster {
             "listening on TCP and UDP"
         );
         let links = proxy.links.clone();
-        let writer = links
-            .presence
-            .write_forever(proxy.resources.clone(), links.registry.clone());
+        let writers = async {
+            let presence = links
+                .presence
+                .write_forever(proxy.resources.clone(), links.registry.clone());
+            tokio::join!(presence, proxy.sessions.write_forever(&proxy.resources));
+        };
         if let Some(diag) = self.diag {
             tracing::info!(addr = %diag.local_addr()?, "serving health and metrics");
             let serve =
@@ -156,7 +160,7 @@ impl Cluster {
         tokio::spawn(self.recall.tell(lost, links.registry.clone()));
         tokio::select! {
             () = self.front.accept(self.tcp) => {}
-            () = writer => {}
+            () = writers => {}
             _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
             _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
         }
@@ -171,6 +175,7 @@ impl Cluster {
         let flushed = async { tokio::join!(self.endpoint.wait_idle(), hang_up(&links.registry)) };
         tokio::time::timeout(FLUSH, flushed).await.ok();
         links.presence.flush(&proxy.resources).await;
+        proxy.sessions.write_all(&proxy.resources).await;
         proxy.audit.tell_left_out().await;
         tracing::info!("stopped");
         Ok(())
@@ -220,7 +225,17 @@ pub(crate) async fn assemble(
         registry.clone(),
         presence.clone(),
     );
-    let sessions = Sessions::default();
+    let Stored {
+        sessions,
+        detached,
+        over,
+    } = Sessions::load(&resources).await?;
+    for listed in &detached {
+        audit.record(dial::detached(listed)).await;
+    }
+    for listed in &over {
+        audit.record(dial::ended(listed)).await;
+    }
     let links = Links {
         registry,
         join: join.clone(),

@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Proxy;
 use super::directory::Node;
-use super::sessions::{About, Guard, Left, Listed, SessionId};
+use super::sessions::{About, Guard, Left, Listed, SessionId, holder};
 use super::splice::{Moved, splice};
 use crate::audit::{Code, Event, code, rfc3339};
 use crate::auth::ca::peer::UserPeer;
@@ -110,7 +110,8 @@ impl Proxy {
                 // Whether there is a session to come back to, the agent has yet to say.
                 if dialled.starts {
                     let written = self.audit.require(dialled.event(code::SESSION_START));
-                    written.await.map_err(internal)?;
+                    let (written, ()) = tokio::join!(written, self.write_sessions());
+                    written.map_err(internal)?;
                 }
             }
             // The client asks again, at once without what made it impossible, or later.
@@ -121,8 +122,13 @@ impl Proxy {
                     "a session will not outlive its link"
                 );
             }
-            Err(refused) if is_return(wish) && is_passing(refused.reason) => {}
+            Err(refused) if returns_to(wish).is_some() && is_passing(refused.reason) => {}
             Err(refused) => {
+                if let Some(id) = returns_to(wish) {
+                    // Nobody else may come back to it, so it is over.
+                    let holder = holder(&caller.user);
+                    self.end_sessions(|known, about| known == id && about.holder() == holder);
+                }
                 let login = wish.login.unwrap_or_default();
                 let (id, name) = self.named(wish.target);
                 let server = (id.as_str(), name.as_str());
@@ -168,17 +174,15 @@ impl Proxy {
                 // The stream before it has not ended, mostly on a link that has gone dark: then this
                 // was the detachment.
                 let replaced = replaces.then(|| dialled.event_of_session(code::SESSION_DETACHED));
-                let replaced = async {
+                let written = async {
+                    self.write_sessions().await;
                     if let Some(event) = replaced {
                         self.audit.record(event).await;
                     }
+                    self.audit.record(event).await;
                 };
                 // Both ends are waiting, and need not wait for the disk as well.
-                tokio::join!(
-                    replaced,
-                    self.audit.record(event),
-                    self.carry_on(client, dialled)
-                );
+                tokio::join!(written, self.carry_on(client, dialled));
             }
             Ok(Ok(Some(reason))) => {
                 client.write.finish().await;
@@ -231,8 +235,14 @@ impl Proxy {
             Left::Detached => event(code::SESSION_DETACHED, id, &about),
             Left::Replaced => return,
         };
+        self.write_sessions().await;
         let addr = caller.addr.to_string();
         self.audit.record(event.field("addr.remote", addr)).await;
+    }
+
+    /// The next process is to know what the audit log tells.
+    async fn write_sessions(&self) {
+        self.sessions.write(&self.resources).await;
     }
 
     async fn try_dial(&self, caller: &Caller, wish: Wish<'_>) -> Result<Dialled, Refused> {
@@ -302,9 +312,13 @@ impl Proxy {
         let garbled = |_| refused(DialRefusal::Internal, "the client's request cannot be read");
         let opening = Opening::decode(opening).map_err(garbled)?;
         let starts = matches!(opening, Opening::Open(_));
-        if starts && grace.is_zero() {
+        if grace.is_zero() {
+            let reason = match starts {
+                true => DialRefusal::NotResumable,
+                false => DialRefusal::Denied,
+            };
             let text = "a role does not let sessions outlive their links";
-            return Err(refused(DialRefusal::NotResumable, text));
+            return Err(refused(reason, text));
         }
         let id = opening.id().0;
         let session = match way {
@@ -396,10 +410,12 @@ impl Dialled {
     }
 }
 
-/// Whether somebody comes back to a session.
-fn is_return(wish: Wish<'_>) -> bool {
-    let opening = wish.way.opening().map(Opening::decode);
-    matches!(opening, Some(Ok(Opening::Attach(_))))
+/// The session that somebody comes back to.
+fn returns_to(wish: Wish<'_>) -> Option<SessionId> {
+    match Opening::decode(wish.way.opening()?) {
+        Ok(Opening::Attach(attach)) => Some(attach.id.0),
+        _ => None,
+    }
 }
 
 fn event(code: Code, id: SessionId, about: &About) -> Event {
@@ -408,6 +424,12 @@ fn event(code: Code, id: SessionId, about: &About) -> Event {
         .server(&about.node.to_string(), &about.hostname)
         .field("sid", hex::encode(id))
         .field("login", about.login.clone())
+}
+
+/// The event of a session that lost its client, wherever that was.
+#[must_use]
+pub fn detached(listed: &Listed) -> Event {
+    event(code::SESSION_DETACHED, listed.id, &listed.about)
 }
 
 /// The event of a session that is over.

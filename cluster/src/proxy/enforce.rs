@@ -7,6 +7,9 @@
 //! Agents keep sessions that this process knows nothing of, from before it was started. So they are
 //! told of each user who is shut out by name, and themselves say whose sessions they keep when they
 //! link (`crate::tunnel::serve` answers).
+//!
+//! What roles allow is looked at when somebody comes back to a session (`super::dial`): one that its
+//! person may not come back to any more ends there and then.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,7 +27,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::Proxy;
 use super::dial::ended;
-use super::sessions::About;
+use super::sessions::{About, SessionId};
 use crate::resource::user::UserSpec;
 use crate::tunnel::live::Live;
 use crate::tunnel::stream::frame_bytes;
@@ -78,7 +81,7 @@ impl Proxy {
                 self.end_node(live.node, "locked");
             }
         }
-        self.end_sessions(|about| {
+        self.end_sessions(|_, about| {
             shut_out(about.node) || locks.of_user(&about.user, now).is_some()
         });
     }
@@ -88,7 +91,7 @@ impl Proxy {
             let stored = self.resources.find::<UserSpec>(&holder.0).await;
             // A store that fails proves nothing.
             if stored.is_ok_and(|user| user.is_none_or(|user| user.spec.id != holder.1)) {
-                self.end_sessions(|about| about.holder() == holder);
+                self.end_sessions(|_, about| about.holder() == holder);
             }
         }
     }
@@ -106,11 +109,11 @@ impl Proxy {
     /// Ends everything that a node has open.
     pub fn end_node(&self, node: NodeId, why: &'static str) {
         self.links.registry.close(node, CloseCode::Denied, why);
-        self.end_sessions(|about| about.node == node);
+        self.end_sessions(|_, about| about.node == node);
     }
 
     /// Ends sessions of a kind; agents are told of those that outlive their links.
-    pub fn end_sessions(&self, of_kind: impl Fn(&About) -> bool) {
+    pub fn end_sessions(&self, of_kind: impl Fn(SessionId, &About) -> bool) {
         for (node, session_id) in self.sessions.end_where(of_kind) {
             let frame = frame_bytes(&ToAgent::EndSession { session_id });
             if let (Some(live), Ok(frame)) = (self.links.registry.get(node), frame) {
@@ -122,7 +125,7 @@ impl Proxy {
 
     /// Ends everything that a user has open, wherever it is kept.
     pub fn end_user(&self, name: &str) {
-        self.end_sessions(|about| about.user == name);
+        self.end_sessions(|_, about| about.user == name);
         self.tell_all(name);
     }
 

@@ -8,8 +8,13 @@
 //!
 //! Where the proxy itself is the client's end, the session ends with the client's connection, and is
 //! *lost* while the agent's link is.
+//!
+//! All of it is written down as it changes ([`stored`]): a process that is killed leaves what it
+//! knows to the next one.
 
 mod dialling;
+mod guard;
+mod stored;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +28,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::splice::Moved;
+use crate::auth::ca::peer::UserPeer;
 use dialling::Dialling;
+pub use guard::Guard;
+use stored::Marks;
+pub use stored::Stored;
 
 #[cfg(test)]
 mod tests;
@@ -33,6 +42,12 @@ pub type SessionId = [u8; 16];
 
 /// Whose a session is: a user's name, and which of those who have had it.
 pub type Holder = (String, u64);
+
+/// Whose the sessions are that somebody begins.
+#[must_use]
+pub fn holder(user: &UserPeer) -> Holder {
+    (user.name.clone(), user.id)
+}
 
 /// Sessions that nobody is attached to, kept on the list at most.
 const MAX_DETACHED: usize = 10_000;
@@ -137,23 +152,8 @@ pub struct Sessions {
     pub(super) spare: Arc<Pool>,
     /// How many are still dialling.
     dialling: Arc<AtomicUsize>,
-}
-
-/// One stream that carries a session, or may do so soon.
-pub struct Guard {
-    table: Sessions,
-    /// The session's id.
-    pub id: SessionId,
-    key: Key,
-    /// What goes on the list once the agent knows the session, if it is not there.
-    dialled: Option<(Open, Dialling)>,
-    end: watch::Receiver<bool>,
-    over: watch::Receiver<bool>,
-    returns: watch::Receiver<u32>,
-    leaving: watch::Receiver<bool>,
-    /// Whether the session outlives its streams.
-    outlives: bool,
-    left: bool,
+    /// Whose records are to be written.
+    marks: Arc<Marks>,
 }
 
 impl Default for Sessions {
@@ -164,6 +164,7 @@ impl Default for Sessions {
             held_here: Arc::new(Semaphore::new(HELD_HERE)),
             spare: Arc::new(Pool::new(LENT_HERE, Sizes::AGENT, Sizes::BUSY)),
             dialling: Arc::default(),
+            marks: Arc::default(),
         }
     }
 }
@@ -213,18 +214,35 @@ impl Sessions {
             }
             same && open.carriers == 0
         });
-        over.map(|(key, open)| open.listed(key.id)).collect()
+        self.taken_off(over)
     }
 
     /// Ends all sessions of a kind; tells those that only their agents can end.
-    pub fn end_where(&self, of_kind: impl Fn(&About) -> bool) -> Vec<(NodeId, SessionId)> {
+    pub fn end_where(
+        &self,
+        of_kind: impl Fn(SessionId, &About) -> bool,
+    ) -> Vec<(NodeId, SessionId)> {
         let table = self.lock();
-        let concerned = table.iter().filter(|(_, open)| of_kind(&open.about));
+        let concerned = table
+            .iter()
+            .filter(|(key, open)| of_kind(key.id, &open.about));
         let kept = concerned.filter_map(|(key, open)| {
-            open.end.send_replace(true);
+            if !open.end.send_replace(true) {
+                self.marks.mark(key);
+            }
             open.at_agent.then_some((key.node, key.id))
         });
         kept.collect()
+    }
+
+    /// Those of a node that are to end: it may not have been there to be told.
+    #[must_use]
+    pub fn to_end(&self, node: NodeId) -> Vec<SessionId> {
+        let table = self.lock();
+        let ending = table
+            .iter()
+            .filter(|(key, open)| key.node == node && open.at_agent && *open.end.borrow());
+        ending.map(|(key, _)| key.id).collect()
     }
 
     /// All of them.
@@ -247,7 +265,15 @@ impl Sessions {
     pub fn give_up(&self) -> Vec<Listed> {
         let mut table = self.lock();
         let given_up = table.extract_if(|_, open| open.is_given_up());
-        given_up.map(|(key, open)| open.listed(key.id)).collect()
+        self.taken_off(given_up)
+    }
+
+    fn taken_off(&self, sessions: impl Iterator<Item = (Key, Open)>) -> Vec<Listed> {
+        let listed = sessions.map(|(key, open)| {
+            self.marks.mark(&key);
+            open.listed(key.id)
+        });
+        listed.collect()
     }
 
     /// This process is about to end: sessions that outlive it are detached.
@@ -307,6 +333,7 @@ impl Sessions {
         if open.carriers > 0 {
             return Left::Replaced;
         }
+        self.marks.mark(key);
         if open.grace.is_some() && !*open.over.borrow() {
             open.detached = Some((SystemTime::now(), Instant::now()));
             return Left::Detached;
@@ -380,10 +407,10 @@ impl Open {
 }
 
 /// Forgets the session that was detached first: of one person, if they have very many, or of all.
-fn make_room(table: &mut Table, holder: &Holder) {
+fn make_room(table: &mut Table, holder: &Holder) -> Option<Key> {
     // Below that, nobody can have too many.
     if table.len() < MAX_DETACHED_OF_ONE {
-        return;
+        return None;
     }
     let detached = table.iter().filter_map(|(key, open)| {
         let (_, since) = open.detached.filter(|_| open.carriers == 0)?;
@@ -397,99 +424,7 @@ fn make_room(table: &mut Table, holder: &Holder) {
     } else {
         None
     };
-    if let Some(oldest) = oldest.map(|(_, key)| key.clone()) {
-        table.remove(&oldest);
-    }
-}
-
-impl Guard {
-    /// Returns when the session should end.
-    pub async fn ended(&self) {
-        let mut end = self.end.clone();
-        if end.wait_for(|end| *end).await.is_err() {
-            // Off the list: nobody can end it any more.
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// Returns when the stream should be detached, since this process is about to end.
-    pub async fn leaving(&self) {
-        let mut leaving = self.leaving.clone();
-        if !self.outlives || leaving.wait_for(|leaving| *leaving).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// Whether the session outlives its streams.
-    #[must_use]
-    pub fn outlives(&self) -> bool {
-        self.outlives
-    }
-
-    /// Returns when the agent has said that the session is over, and its stream should be, too.
-    pub async fn is_over(&self) {
-        let mut over = self.over.clone();
-        if !self.outlives || over.wait_for(|over| *over).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        tokio::time::sleep(LAST_BYTES).await;
-    }
-
-    /// The agent knows the session: from now on this stream carries it. Tells whether another one did
-    /// until now, which then does not say that the session was detached.
-    pub fn begin(&mut self) -> bool {
-        let Some((dialled, _)) = self.dialled.take() else {
-            return false;
-        };
-        let mut table = self.table.lock();
-        if !table.contains_key(&self.key) {
-            make_room(&mut table, &self.key.holder);
-        }
-        let open = table.entry(self.key.clone()).or_insert(dialled);
-        let replaces = open.carriers > 0;
-        open.detached = None;
-        open.carriers += 1;
-        self.end = open.end.subscribe();
-        self.over = open.over.subscribe();
-        self.returns = open.returns.subscribe();
-        replaces
-    }
-
-    /// The agent's end is lost, or found again, for a session that is kept here.
-    pub fn set_lost(&self, lost: bool) {
-        if let Some(open) = self.table.lock().get_mut(&self.key) {
-            open.detached = lost.then(|| (SystemTime::now(), Instant::now()));
-        }
-    }
-
-    /// The stream has ended, and has moved so much.
-    pub async fn leave(mut self, moved: Moved) -> Left {
-        self.left = true;
-        self.returns.mark_unchanged();
-        let alone = {
-            let mut table = self.table.lock();
-            table.get_mut(&self.key).is_none_or(|open| {
-                open.moved.sent += moved.sent;
-                open.moved.received += moved.received;
-                open.carriers == 1
-            })
-        };
-        if self.outlives && alone && !self.table.is_leaving() {
-            // Whichever comes first, the end of the stream or the agent's word.
-            let word = self.over.wait_for(|over| *over);
-            tokio::select! {
-                _ = tokio::time::timeout(LAST_WORD, word) => {}
-                _ = self.returns.changed() => {}
-            }
-        }
-        self.table.leave(&self.key)
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if self.dialled.is_none() && !self.left {
-            drop(self.table.leave(&self.key));
-        }
-    }
+    let oldest = oldest.map(|(_, key)| key.clone())?;
+    table.remove(&oldest);
+    Some(oldest)
 }

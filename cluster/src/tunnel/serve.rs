@@ -97,6 +97,12 @@ impl Links {
         let allowed = Duration::from_secs(u64::from(KEEPALIVE_S));
         let mut pulse = Pulse::new(allowed);
         let mut addr = live.transport.remote();
+        for session_id in self.sessions.to_end(live.node) {
+            let ends = ToAgent::EndSession { session_id };
+            if let Err(error) = control.write.frame(&ends).await {
+                return lost(&error.into());
+            }
+        }
         loop {
             let step = tokio::select! {
                 done = live.done() => return match done {

@@ -15,7 +15,7 @@ use super::{Remote, reachable};
 use crate::audit::rfc3339;
 use crate::auth::ca::peer::UserPeer;
 use crate::proxy::Proxy;
-use crate::proxy::sessions::Listed;
+use crate::proxy::sessions::{Listed, holder};
 
 #[derive(Serialize)]
 struct SessionView {
@@ -47,7 +47,7 @@ pub(super) async fn list(
 
 /// Those of one person, and of nobody who has had the name before, by age.
 fn own(mut sessions: Vec<Listed>, peer: &UserPeer, nodes: &HashSet<NodeId>) -> Vec<Listed> {
-    let holder = (peer.name.clone(), peer.id);
+    let holder = holder(peer);
     sessions
         .retain(|session| session.about.holder() == holder && nodes.contains(&session.about.node));
     sessions.sort_by_key(|session| (session.started, session.id));

@@ -34,7 +34,7 @@ async fn ending_a_user_ends_their_sessions_and_no_others() {
     let bob = begun(sessions.enter(about("bob", 1)));
     let kept = begun(sessions.attach(ID, about("ann", 2), GRACE));
     assert_eq!(
-        sessions.end_where(|about| about.user == "ann"),
+        sessions.end_where(|_, about| about.user == "ann"),
         [(NodeId([2; 16]), ID)]
     );
     ann.ended().await;
@@ -44,7 +44,7 @@ async fn ending_a_user_ends_their_sessions_and_no_others() {
     assert_eq!(sessions.len(), 2);
     assert!(
         sessions
-            .end_where(|about| about.node == NodeId([1; 16]))
+            .end_where(|_, about| about.node == NodeId([1; 16]))
             .is_empty()
     );
     bob.ended().await;
@@ -239,7 +239,7 @@ async fn a_session_that_is_kept_here_ends_with_its_stream() {
     guard.set_lost(true);
     assert!(sessions.list()[0].detached.is_some());
     assert!(sessions.give_up().is_empty());
-    let told = sessions.end_where(|_| true);
+    let told = sessions.end_where(|_, _| true);
     assert_eq!(told, [(NodeId([1; 16]), ID)], "its agent keeps it as well");
     assert!(matches!(guard.leave(MOVED).await, Left::Over(_)));
 }

@@ -301,6 +301,7 @@ impl Runner {
     fn status(&self) -> Status {
         let now = self.monotonic.now();
         let address = self.route.address.to_string();
+        let signs = (self.supervisor.heard_at(), self.supervisor.keepalive());
         Status {
             uptime: Some(now),
             restarting: self.restarting,
@@ -309,9 +310,7 @@ impl Runner {
                 address,
                 self.node.now(),
             )),
-            link: self
-                .history
-                .link(self.connections.held(), self.supervisor.keepalive(), now),
+            link: self.history.link(self.connections.held(), signs, now),
             network: Some(self.network.clone()),
             last_loss: self.history.last_loss().cloned(),
             spent: self.connections.spent(),

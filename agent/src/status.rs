@@ -148,6 +148,8 @@ pub(crate) enum LinkStatus {
         lasting: Duration,
         /// How long the cluster has not answered, if it does not.
         dark: Option<Duration>,
+        /// How long ago the cluster was heard last.
+        heard: Duration,
         round_trip: Option<Duration>,
         /// The silence after which the cluster is asked for a sign of life.
         keepalive: Option<Duration>,

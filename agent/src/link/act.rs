@@ -30,8 +30,10 @@ impl Runner {
             Action::SendHello => self.send_hello(),
             Action::SendHeartbeat { seq } => {
                 // An empty packet and its acknowledgement are the cheapest answer there is.
-                if !self.connections.held().is_some_and(Open::ping) {
-                    self.send(&ToCluster::Heartbeat { seq });
+                if let Some(open) = self.connections.held_mut()
+                    && !open.ping()
+                {
+                    open.ask(seq, now);
                 }
             }
             Action::SendKeepalive { interval_s } => {

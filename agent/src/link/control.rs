@@ -41,6 +41,10 @@ pub(super) struct Open {
     heard: u64,
     asked: u64,
     debt: Debt,
+    /// The last message that asks for a sign of life, and when it went.
+    asks: Option<(u32, Duration)>,
+    /// As the answer to one has shown.
+    answered: Option<Duration>,
 }
 
 /// What the cluster has not acknowledged: how often it had acknowledged something before, and since
@@ -93,6 +97,8 @@ impl Open {
             heard: 0,
             asked: 0,
             debt: Debt::default(),
+            asks: None,
+            answered: None,
         }
     }
 
@@ -105,6 +111,19 @@ impl Open {
     /// that is less than a message.
     pub(super) fn ping(&self) -> bool {
         self.transport.ping()
+    }
+
+    /// Asks for a sign of life by a message.
+    pub(super) fn ask(&mut self, seq: u32, now: Duration) {
+        self.asks = Some((seq, now));
+        self.send(&ToCluster::Heartbeat { seq });
+    }
+
+    /// The answer has come.
+    pub(super) fn answered(&mut self, seq: u32, now: Duration) {
+        if let Some((_, asked)) = self.asks.take_if(|(asked, _)| *asked == seq) {
+            self.answered = Some(now.saturating_sub(asked));
+        }
     }
 
     /// Follows the device to another address.
@@ -151,7 +170,7 @@ impl Open {
     }
 
     pub(super) fn round_trip(&self) -> Option<Duration> {
-        self.transport.round_trip()
+        self.answered.or_else(|| self.transport.round_trip())
     }
 
     /// Ends the connection.

@@ -192,6 +192,12 @@ impl Runner {
                 self.sessions.end_user(user);
                 Ok(())
             }
+            (Which::Held, ToAgent::HeartbeatAck { seq }) => {
+                if let Some(open) = self.connections.held_mut() {
+                    open.answered(*seq, now);
+                }
+                Ok(())
+            }
             (Which::Held, ToAgent::Refused { .. }) => {
                 self.renewal_refused(message, now);
                 Ok(())

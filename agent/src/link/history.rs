@@ -135,7 +135,7 @@ impl History {
     pub(super) fn link(
         &self,
         open: Option<&Open>,
-        keepalive: Option<Duration>,
+        (heard_at, keepalive): (Option<Duration>, Option<Duration>),
         now: Duration,
     ) -> LinkStatus {
         match (&self.phase, open) {
@@ -146,6 +146,7 @@ impl History {
                     since: *wall,
                     lasting: now.saturating_sub(*since),
                     dark: dark.map(|dark| now.saturating_sub(dark)),
+                    heard: now.saturating_sub(heard_at.unwrap_or(now)),
                     round_trip: open.round_trip(),
                     keepalive,
                     sent: traffic.sent,
@@ -215,7 +216,7 @@ mod tests {
         assert_eq!(last.reason, "cannot connect: no route to host");
         assert_eq!(last.time, s(1_700_000_000));
         assert_eq!(
-            history.link(None, None, s(11)),
+            history.link(None, (None, None), s(11)),
             LinkStatus::Waiting { retry_in: s(3) }
         );
         assert_eq!(history.failures(), 1);
@@ -254,6 +255,9 @@ mod tests {
         history.up(Kind::Quic, s(0), s(5));
         assert_eq!(history.failures(), 0);
         history.connecting();
-        assert_eq!(history.link(None, None, s(6)), LinkStatus::Connecting);
+        assert_eq!(
+            history.link(None, (None, None), s(6)),
+            LinkStatus::Connecting
+        );
     }
 }

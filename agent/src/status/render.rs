@@ -30,11 +30,13 @@ fn text(status: &Status) -> String {
     if let LinkStatus::Up {
         sent,
         received,
+        heard,
         round_trip,
         keepalive,
         ..
     } = status.link
     {
+        lines.push(("last seen", format!("{} ago", Span(heard))));
         if let Some(round_trip) = round_trip {
             lines.push(("round trip", format!("{} ms", round_trip.as_millis())));
         }
@@ -254,6 +256,7 @@ fn link_value(link: &LinkStatus) -> Value {
             since,
             lasting,
             dark,
+            heard,
             round_trip,
             keepalive,
             sent,
@@ -263,6 +266,7 @@ fn link_value(link: &LinkStatus) -> Value {
             ("since", Value::text(Utc(*since))),
             ("up_s", Value::Number(lasting.as_secs())),
             ("dark_s", Value::maybe(*dark, seconds)),
+            ("last_seen_s", seconds(*heard)),
             ("round_trip_ms", Value::maybe(*round_trip, millis)),
             ("keepalive_ms", Value::maybe(*keepalive, millis)),
             ("bytes_sent", Value::Number(*sent)),
@@ -328,6 +332,7 @@ mod tests {
                 since: now,
                 lasting: Duration::from_secs(60),
                 dark: None,
+                heard: Duration::from_secs(3),
                 round_trip: Some(Duration::from_micros(48_900)),
                 keepalive: Some(Duration::from_secs(25)),
                 sent: 1234,
@@ -363,6 +368,7 @@ node:        gateway-1 (55555555-5555-5555-5555-555555555555)
 cluster:     lab at lab.example.com:3080
 certificate: generation 3, valid until 2023-11-21T22:13:20Z, renewal due 2023-11-18T10:13:20Z
 link:        up since 2023-11-14T22:15:00Z (1m0s) over quic
+last seen:   3s ago
 round trip:  48 ms
 keepalive:   after 25s of silence
 traffic:     1234 bytes sent, 567 bytes received
@@ -399,7 +405,7 @@ problem:     cannot write
                 r#""certificate":{"generation":3,"not_before":"2023-11-14T22:13:20Z","#,
                 r#""not_after":"2023-11-21T22:13:20Z","renewal_due":"2023-11-18T10:13:20Z","#,
                 r#""expired":false},"link":{"state":"up","transport":"quic","#,
-                r#""since":"2023-11-14T22:15:00Z","up_s":60,"dark_s":null,"#,
+                r#""since":"2023-11-14T22:15:00Z","up_s":60,"dark_s":null,"last_seen_s":3,"#,
                 r#""round_trip_ms":48,"keepalive_ms":25000,"bytes_sent":1234,"#,
                 r#""bytes_received":567},"network":{"kind":"cellular","#,
                 r#""id":"992aefcf4fd995d8","interface":"wwan0","local":"10.0.0.7","#,

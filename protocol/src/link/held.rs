@@ -73,6 +73,12 @@ impl Held {
 }
 
 impl Link {
+    /// When the cluster was heard last, if there is a link.
+    #[must_use]
+    pub fn heard_at(&self) -> Option<Duration> {
+        self.held.as_ref().map(|held| held.heard)
+    }
+
     pub(super) fn held_says(&mut self, message: &ToAgent<'_>, now: Duration) {
         self.handle_heard(now);
         match message {

@@ -18,8 +18,11 @@ use hil_tests::process::poll;
 use hil_tests::scene;
 use hil_tests::scene::{NODE, REACH_LIMIT, Scene};
 
+/// A dial over a dead path is refused within 5 s, and a busy machine may be slow.
+const REFUSED: Duration = Duration::from_secs(30);
+
 #[test]
-fn a_device_is_back_after_twenty_seconds_without_a_network() {
+fn a_device_is_back_after_a_minute_without_a_network() {
     let scene = scene!();
     println!(
         "before the cut, a command took {:?}",
@@ -28,13 +31,15 @@ fn a_device_is_back_after_twenty_seconds_without_a_network() {
     scene.links.cut();
     let start = Instant::now();
     let refused = scene.ssh("true").unwrap();
-    println!("a dial was refused after {:?}", start.elapsed());
+    let waited = start.elapsed();
+    println!("a dial was refused after {waited:?}");
+    assert!(waited < REFUSED, "{waited:?}");
     let sentence = "gateway-1 is offline: last seen";
     refused.refused(252, sentence).unwrap();
-    scene.wait(Duration::from_secs(20).saturating_sub(start.elapsed()));
+    scene.wait(Duration::from_mins(1).saturating_sub(start.elapsed()));
     scene.links.mend();
     let back = scene.reach().unwrap();
-    println!("reached {back:?} after a cut of 20 s");
+    println!("reached {back:?} after a cut of a minute");
 }
 
 #[test]

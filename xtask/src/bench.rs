@@ -10,6 +10,7 @@
 mod links;
 mod openssh;
 pub(crate) mod proc;
+mod report;
 mod sessions;
 mod tether;
 

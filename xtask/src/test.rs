@@ -4,6 +4,7 @@ use std::num::NonZero;
 
 use anyhow::Result;
 use clap::Args;
+use hil_tests::net::emulator::Emulator;
 
 use ::cross::shell::{cargo, check, say};
 use ::cross::target;
@@ -74,7 +75,13 @@ fn nextest(more: &[&str], options: Options) -> Result<()> {
         command.env(hil_tests::programs::ALL_TARGETS, "1");
         command.env(hil_tests::trials::ALL, "1");
     }
-    check(&mut command)
+    check(&mut command)?;
+    if !Emulator::available() {
+        say(
+            "\nNOT tested: what happens over links, since none can be emulated here (as root, with /dev/net/tun)",
+        );
+    }
+    Ok(())
 }
 
 /// User-mode emulators for the targets that are tested with one.

@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hil_tests::cluster::READY;
+use hil_tests::net::Nat;
 use hil_tests::net::emulator::{
     Count, Direction, Emulator, Filter, Interface, Link, Protocol, Rule, Shape, Strays, Timeouts,
     World,
@@ -44,6 +45,14 @@ mod device;
 mod nat;
 mod shape;
 mod world;
+
+#[test]
+fn where_there_are_namespaces_and_tun_devices_there_are_links() {
+    // Else everything that happens over them would pass unseen.
+    if Nat::available() && Path::new("/dev/net/tun").exists() {
+        Emulator::new(SEED).unwrap();
+    }
+}
 
 /// A UDP socket on the device and one in the world.
 struct Sockets {

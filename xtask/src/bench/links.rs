@@ -5,11 +5,10 @@
 //! TCP on the device is cubic, as on most; where it matters, bbr is tried as well.
 //!
 //! Both sides are cut, moved and left idle at the same time, in the same way; only bulk has the
-//! link for itself. A side that was not back within the patience counts with all of it.
+//! link for itself.
 
 mod bulk;
 mod dial;
-mod figures;
 pub(super) mod ours;
 pub(super) mod peer;
 
@@ -23,8 +22,8 @@ use hil_tests::net::emulator::{Emulator, Interface, Link, Shape, Timeouts};
 use hil_tests::process::poll;
 
 use super::Options;
+use super::report::{Limit, NEVER, Report, Table};
 use ::cross::shell::say;
-use figures::{Figures, Times};
 use ours::Ours;
 use peer::Peer;
 
@@ -40,6 +39,20 @@ const CANNOT_REVIVE: Duration = Duration::from_secs(5);
 const READY: Duration = Duration::from_mins(10);
 /// Cuts and moves come at other moments of the keepalives each time.
 pub(super) const STEP: Duration = Duration::from_secs(7);
+
+/// A new dial is served so many seconds after the path's return, and after a change of the way.
+const CUT_LIMIT: f64 = 2.0;
+const MOVED_LIMIT: f64 = 1.0;
+
+/// What a day may cost, in kB, behind a NAT that keeps UDP for so many seconds.
+fn idle_limit(profile: &str, nat: u64) -> Limit {
+    match (profile, nat) {
+        ("metered", 300..) => Limit::AtMost(50.0),
+        ("metered", 120..) => Limit::AtMost(100.0),
+        ("normal", 120..) => Limit::AtMost(500.0),
+        _ => Limit::None,
+    }
+}
 
 /// One side of the comparison.
 pub(super) trait Side: Sync {
@@ -77,12 +90,13 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let bin = super::programs(options)?;
     let dir = tempfile::tempdir()?;
     let bench = Bench::start(options, dir.path(), &bin)?;
-    let mut figures = Figures::default();
-    bench.cuts(&mut figures)?;
-    bench.moves(&mut figures)?;
-    bench.bulk(&mut figures)?;
-    bench.idle(&mut figures)?;
-    figures.report(options.json.as_deref())
+    let mut report = Report::new(options.json.as_deref());
+    for measure in [Bench::cuts, Bench::moves, Bench::bulk, Bench::idle] {
+        let mut table = Table::beside("autossh");
+        measure(&bench, &mut table)?;
+        report.add(table)?;
+    }
+    report.write()
 }
 
 impl<'o> Bench<'o> {
@@ -109,7 +123,7 @@ impl<'o> Bench<'o> {
     }
 
     /// Time from the return of the network until a new dial is served.
-    fn cuts(&self, figures: &mut Figures) -> Result<()> {
+    fn cuts(&self, table: &mut Table) -> Result<()> {
         let mut cuts = vec![(10, self.runs), (60, self.runs)];
         if self.options.long {
             cuts.push((600, 1));
@@ -122,23 +136,23 @@ impl<'o> Bench<'o> {
                 self.links.mend();
                 Ok(())
             };
-            self.after(&name, runs, REVIVES, cut, figures)?;
+            self.after(&name, runs, REVIVES, (CUT_LIMIT, cut), table)?;
         }
         Ok(())
     }
 
     /// Time from a change of the way until a new dial is served.
-    fn moves(&self, figures: &mut Figures) -> Result<()> {
+    fn moves(&self, table: &mut Table) -> Result<()> {
         let runs = self.runs.min(2);
         let address = |link: Link<'_>| link.change_address();
         let name = "back after a change of address";
-        self.after(name, runs, CANNOT_REVIVE, address, figures)?;
+        self.after(name, runs, CANNOT_REVIVE, (MOVED_LIMIT, address), table)?;
         let nat = |link: Link<'_>| {
             link.change_nat();
             Ok(())
         };
         let name = "back after a change of the NAT";
-        self.after(name, runs, CANNOT_REVIVE, nat, figures)
+        self.after(name, runs, CANNOT_REVIVE, (MOVED_LIMIT, nat), table)
     }
 
     fn after(
@@ -146,13 +160,13 @@ impl<'o> Bench<'o> {
         name: &str,
         runs: usize,
         eager: Duration,
-        happen: impl Fn(Link<'_>) -> Result<()>,
-        figures: &mut Figures,
+        (limit, happen): (f64, impl Fn(Link<'_>) -> Result<()>),
+        table: &mut Table,
     ) -> Result<()> {
         if !self.options.wants(name) {
             return Ok(());
         }
-        let mut times = Times::default();
+        let mut times: [Vec<f64>; 2] = Default::default();
         for run in 0..runs {
             settle(&self.ours, &self.peer)?;
             wait(STEP * u32::try_from(run)?);
@@ -164,23 +178,27 @@ impl<'o> Bench<'o> {
                 (time(&self.peer), ours.join())
             });
             let ours = ours.map_err(|_| anyhow::anyhow!("panicked"))??;
-            times.add(ours, peer?, self.patience);
+            for (times, time) in times.iter_mut().zip([ours, peer?]) {
+                times.push(time.map_or(NEVER, |time| time.as_secs_f64()));
+            }
         }
-        figures.times(name, times);
+        let both = (&times[0][..], &times[1][..]);
+        table.medians(&format!("{name}, median"), "s", both, Limit::AtMost(limit));
+        table.worst(&format!("{name}, worst"), "s", both, Limit::AtMost(limit));
         Ok(())
     }
 
     /// Bulk from the device, and somebody who types meanwhile.
-    fn bulk(&self, figures: &mut Figures) -> Result<()> {
+    fn bulk(&self, table: &mut Table) -> Result<()> {
         for (name, shape) in bulk::links() {
             if self.options.wants(name) {
-                self.bulk_over(name, shape, figures)?;
+                self.bulk_over(name, shape, table)?;
             }
         }
         Ok(())
     }
 
-    fn bulk_over(&self, name: &str, shape: Shape, figures: &mut Figures) -> Result<()> {
+    fn bulk_over(&self, name: &str, shape: Shape, table: &mut Table) -> Result<()> {
         let measure = |side: &dyn Side, control: &str| {
             self.links.shape(Shape::default());
             self.links.use_congestion_control(control)?;
@@ -196,7 +214,7 @@ impl<'o> Bench<'o> {
         let ours = measure(&self.ours, ORDINARY)?;
         for control in [ORDINARY, "bbr"] {
             match measure(&self.peer, control) {
-                Ok(peer) => figures.loaded(name, control, &ours, &peer),
+                Ok(peer) => bulk::tell(name, control, &ours, &peer, table),
                 Err(error) => say(&format!("{name}, {control}: {error:#}")),
             }
         }
@@ -205,7 +223,7 @@ impl<'o> Bench<'o> {
     }
 
     /// What an idle link costs.
-    fn idle(&self, figures: &mut Figures) -> Result<()> {
+    fn idle(&self, table: &mut Table) -> Result<()> {
         let profile = self.options.keepalive.as_deref().unwrap_or("auto");
         let nat = self.options.nat_timeout;
         let name = format!("idle, {profile}, NAT that keeps UDP for {nat} s");
@@ -219,10 +237,12 @@ impl<'o> Bench<'o> {
         say(&format!("{name}: twice {minutes} minutes ..."));
         let (ours, peer) = self.bytes_of(time);
         let learning = format!("{name}: its first {minutes} minutes");
-        figures.add(&learning, "kB", ours / 1000.0, peer / 1000.0);
+        let (ours, peer) = (ours / 1000.0, peer / 1000.0);
+        table.medians(&learning, "kB", (&[ours], &[peer]), Limit::None);
         let (ours, peer) = self.bytes_of(time);
         let a_day = 24.0 * 3600.0 / time.as_secs_f64() / 1000.0;
-        figures.add(&name, "kB/day", ours * a_day, peer * a_day);
+        let both = (&[ours * a_day][..], &[peer * a_day][..]);
+        table.medians(&name, "kB/day", both, idle_limit(profile, nat));
         Ok(())
     }
 

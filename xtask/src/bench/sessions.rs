@@ -11,7 +11,6 @@
 //! What must hold stands beside what was seen.
 
 mod cost;
-mod figures;
 mod kept;
 mod memory;
 mod setting;
@@ -23,7 +22,7 @@ use anyhow::Result;
 use hil_tests::net::emulator::Shape;
 
 use super::Options;
-use figures::Report;
+use super::report::Report;
 use setting::Setting;
 
 /// The device's link, unless said otherwise: a cellular one on a good day.

@@ -9,7 +9,8 @@ use anyhow::{Context, Result, ensure};
 
 use hil_tests::net::emulator::Shape;
 
-use super::{Side, wait};
+use super::{ORDINARY, Side, wait};
+use crate::bench::report::{Limit, Table};
 
 /// Until the sender has found its rate.
 const WARM_UP: Duration = Duration::from_secs(10);
@@ -25,7 +26,7 @@ pub(super) fn links() -> [(&'static str, Shape); 4] {
         ..Shape::lossy(Duration::from_millis(round_trip), loss)
     };
     [
-        ("5 Mbit/s, 200 ms, 2 % loss", Shape::cellular()),
+        (LIMITED, Shape::cellular()),
         (
             "50 Mbit/s, 20 ms, no loss",
             shape(50_000_000, 20, 0.0, 256 << 10),
@@ -39,6 +40,35 @@ pub(super) fn links() -> [(&'static str, Shape); 4] {
             shape(1_000_000, 600, 0.01, 1 << 20),
         ),
     ]
+}
+
+/// The link that has limits: of what autossh does on the ordinary congestion control, or on bbr.
+const LIMITED: &str = "5 Mbit/s, 200 ms, 2 % loss";
+const CUBIC_LEAST: f64 = 4.0;
+const BBR_LEAST: f64 = 1.0;
+const P50_MOST: f64 = 1.0 / 3.0;
+const P99_MOST: f64 = 1.0 / 2.0;
+
+/// Both sides on one link, the peer with this congestion control.
+pub(super) fn tell(link: &str, control: &str, ours: &Loaded, peer: &Loaded, table: &mut Table) {
+    let name = |what| format!("{link}, {control}: {what}");
+    let limit = |limit| if link == LIMITED { limit } else { Limit::None };
+    let least = if control == ORDINARY {
+        CUBIC_LEAST
+    } else {
+        BBR_LEAST
+    };
+    let rates = (&[ours.rate][..], &[peer.rate][..]);
+    table.medians(
+        &name("bulk"),
+        "Mbit/s",
+        rates,
+        limit(Limit::TimesAtLeast(least)),
+    );
+    for (what, share, most) in [("echo p50", 0.5, P50_MOST), ("echo p99", 0.99, P99_MOST)] {
+        let echoes = (&[ours.quantile(share)][..], &[peer.quantile(share)][..]);
+        table.medians(&name(what), "ms", echoes, limit(Limit::TimesAtMost(most)));
+    }
 }
 
 /// What was seen.

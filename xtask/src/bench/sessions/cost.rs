@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use hil_tests::net::emulator::Shape;
 
-use super::figures::{Limit, Table};
 use super::setting::{Setting, User};
 use super::{ROUND_TRIP, usual};
+use crate::bench::report::{Limit, Table};
 use crate::bench::{BULK, GIB, Options, median, openssh, proc, write_bulk};
 use ::cross::shell::say;
 

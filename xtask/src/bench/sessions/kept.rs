@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, ensure};
 use hil_tests::net::emulator::{Emulator, Interface};
 
-use super::figures::{Limit, NEVER, Table};
 use super::typist::Typist;
 use super::{ROUND_TRIP, usual};
 use crate::bench::Options;
 use crate::bench::links::ours::Ours;
 use crate::bench::links::peer::Peer;
 use crate::bench::links::{ORDINARY, STEP, settle, wait};
+use crate::bench::report::{Limit, NEVER, Table};
 use ::cross::shell::say;
 
 /// Cuts in seconds, and how often each is made at most.
@@ -78,6 +78,8 @@ impl Kind {
 struct Times {
     ours: Vec<f64>,
     peer: Vec<f64>,
+    /// Runs that ended with an error.
+    failed: usize,
 }
 
 /// A device with both sides on it, for one kind of cuts.
@@ -109,11 +111,20 @@ pub(super) fn measure(options: &Options, dir: &Path, bin: &Path) -> Result<Table
 }
 
 fn tell(kind: Kind, times: &[Times], table: &mut Table) {
-    for ((seconds, _), Times { ours, peer }) in CUTS.iter().zip(times) {
+    for ((seconds, _), Times { ours, peer, failed }) in CUTS.iter().zip(times) {
+        let name = |what| format!("cut of {seconds} s, {}: {what}", kind.name);
+        if *failed > 0 {
+            let failed = &[*failed as f64][..];
+            table.medians(
+                &name("not measured"),
+                "runs",
+                (failed, &[]),
+                Limit::AtMost(0.0),
+            );
+        }
         if ours.is_empty() {
             continue;
         }
-        let name = |what| format!("cut of {seconds} s, {}: {what}", kind.name);
         let kept = |times: &[f64]| {
             let kept = times.iter().filter(|time| **time != NEVER).count();
             100.0 * kept as f64 / times.len() as f64
@@ -150,6 +161,7 @@ impl Device {
             for run in 0..runs {
                 let name = format!("cut of {seconds} s, {}", self.kind.name);
                 let done = self.cut(Duration::from_secs(seconds), run, &mut times);
+                times.failed += usize::from(done.is_err());
                 let seen = (times.ours.last(), times.peer.last());
                 let run = run + 1;
                 say(&match done {

@@ -8,10 +8,10 @@ use hil_tests::cluster::READY;
 use hil_tests::process::Daemon;
 
 use super::cost::OTHER;
-use super::figures::{Limit, Table};
 use super::setting::{Setting, User};
 use crate::bench::links::wait;
 use crate::bench::proc;
+use crate::bench::report::{Limit, Table};
 use ::cross::shell::say;
 
 const SESSIONS: usize = 4;

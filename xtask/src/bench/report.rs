@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::bench::median;
+use super::median;
 use ::cross::shell::say;
 
 /// What did not come at all took so long.

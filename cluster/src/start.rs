@@ -140,12 +140,12 @@ impl Cluster {
             "listening on TCP and UDP"
         );
         let links = proxy.links.clone();
-        let writers = async {
-            let presence = links
-                .presence
-                .write_forever(proxy.resources.clone(), links.registry.clone());
-            tokio::join!(presence, proxy.sessions.write_forever(&proxy.resources));
-        };
+        let writer = links
+            .presence
+            .write_forever(proxy.resources.clone(), links.registry.clone());
+        // Sessions end while the cluster drains.
+        let (sessions, resources) = (proxy.sessions.clone(), proxy.resources.clone());
+        tokio::spawn(async move { sessions.write_forever(&resources).await });
         if let Some(diag) = self.diag {
             tracing::info!(addr = %diag.local_addr()?, "serving health and metrics");
             let serve =
@@ -160,7 +160,7 @@ impl Cluster {
         tokio::spawn(self.recall.tell(lost, links.registry.clone()));
         tokio::select! {
             () = self.front.accept(self.tcp) => {}
-            () = writers => {}
+            () = writer => {}
             _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
             _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
         }
@@ -174,6 +174,10 @@ impl Cluster {
         self.endpoint.close(code, b"the cluster stops");
         let flushed = async { tokio::join!(self.endpoint.wait_idle(), hang_up(&links.registry)) };
         tokio::time::timeout(FLUSH, flushed).await.ok();
+        // What ended with the links is still being written down.
+        tokio::time::timeout(FLUSH, left_alone(&proxy.sessions))
+            .await
+            .ok();
         links.presence.flush(&proxy.resources).await;
         proxy.sessions.write_all(&proxy.resources).await;
         proxy.audit.tell_left_out().await;
@@ -230,12 +234,12 @@ pub(crate) async fn assemble(
         detached,
         over,
     } = Sessions::load(&resources).await?;
-    for listed in &detached {
-        audit.record(dial::detached(listed)).await;
-    }
-    for listed in &over {
-        audit.record(dial::ended(listed)).await;
-    }
+    let detached = detached.iter().map(dial::detached);
+    let told = detached.chain(over.iter().map(dial::ended));
+    // All at once: the audit log groups what is queued into one transaction. It is told once, also
+    // if the process does not get any further.
+    futures::future::join_all(told.map(|event| audit.record(event))).await;
+    sessions.write(&resources).await;
     let links = Links {
         registry,
         join: join.clone(),
@@ -312,6 +316,13 @@ async fn hang_up(registry: &Registry) {
         live.close(CloseCode::Draining, "the cluster was stopped");
     }
     while !registry.is_empty() {
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Returns when nothing is carried any more, and the audit log knows.
+async fn left_alone(sessions: &Sessions) {
+    while sessions.carried() > 0 {
         tokio::time::sleep(POLL).await;
     }
 }

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout};
 
 use hil_tests::apart::{ATTACHED, DETACHED, ENDED, STARTED};
-use hil_tests::cluster::{Agent, Cluster, Person, me, text};
+use hil_tests::cluster::{Agent, Cluster, PASSWORD, Person, me, text};
 use hil_tests::exchange::{LIMIT, piped};
 use hil_tests::process::{end_of, poll};
 use nix::sys::signal::{Signal, kill};
@@ -182,6 +182,24 @@ fn what_its_person_may_not_come_back_to_is_over() {
         scene.is_ended(&program);
         assert_eq!(scene.story_until(ENDED), [STARTED, DETACHED, ENDED]);
     }
+}
+
+#[test]
+fn who_logs_in_again_goes_on_when_the_first_certificate_is_over() {
+    let mut scene = Scene::new();
+    let pin = scene.cluster.ca_pin().unwrap();
+    let brief = ["--ca-pin", &pin, "--ttl", "1m"];
+    let login = scene.operator.login_with(&scene.cluster, PASSWORD, &brief);
+    login.unwrap().ok().unwrap();
+    let mut session = scene.session();
+    let over = || (scene.operator.tsh(&["ls"]).ok()?.code() == 249).then_some(());
+    assert!(poll(LIMIT, over).is_some(), "the certificate is still good");
+    // What is open stays so.
+    session.goes_on();
+    let login = scene.operator.login(&scene.cluster, PASSWORD);
+    login.unwrap().ok().unwrap();
+    scene.kill_cluster();
+    session.goes_on();
 }
 
 #[test]

@@ -22,6 +22,8 @@ use hil_tests::exchange::{LIMIT, piped};
 use hil_tests::net::emulator::{Emulator, Interface, Protocol, Rule};
 use hil_tests::process::{end_of, poll};
 use hil_tests::scene::{NODE, REACH_LIMIT, Scene};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 const KIB: u64 = 1024;
 
@@ -205,11 +207,11 @@ fn many(scene: &Scene) -> Vec<Child> {
     started.collect()
 }
 
-#[test]
-fn a_hundred_sessions_of_one_node_go_on_after_a_cut_within_the_memory_they_may_take() {
+/// A device that keeps as many.
+fn roomy() -> Option<Scene> {
     let Ok(links) = Emulator::new(7) else {
         eprintln!("skipped: this machine does not let us emulate links");
-        return;
+        return None;
     };
     let config = format!(
         "keepalive = \"lan\"\n[resume]\nstreams = {MANY}\nstreams_per_user = {MANY}\n\
@@ -217,6 +219,54 @@ fn a_hundred_sessions_of_one_node_go_on_after_a_cut_within_the_memory_they_may_t
     );
     let mut scene = Scene::behind(links, &config).unwrap();
     scene.start().unwrap();
+    Some(scene)
+}
+
+/// How many sessions the person sees in this state.
+fn listed(scene: &Scene, state: &str) -> usize {
+    let listed = scene.operator.tsh(&["sessions", "--format", "json"]);
+    let listed = listed.unwrap().ok().unwrap();
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let listed = listed.as_array().unwrap();
+    listed.iter().filter(|one| one["state"] == state).count()
+}
+
+#[test]
+fn a_hundred_detached_sessions_of_one_node_wait_for_their_clients() {
+    let Some(mut scene) = roomy() else { return };
+    let mut sessions = many(&scene);
+    let all = |sessions: &[Child], signal| {
+        for tsh in sessions {
+            kill(Pid::from_raw(tsh.id().try_into().unwrap()), signal).unwrap();
+        }
+    };
+    all(&sessions, Signal::SIGSTOP);
+    assert_eq!(listed(&scene, "attached"), MANY);
+    scene.cluster.kill().unwrap();
+    scene.cluster.resume().unwrap();
+    scene.cluster.wait_online(NODE, true).unwrap();
+    assert_eq!(listed(&scene, "detached"), MANY);
+    let kept = format!(r#""sessions":{MANY}"#);
+    scene.agent.wait_for_status(&kept).unwrap();
+    println!("detached: {}", Taken::by(scene.agent.pid()));
+    all(&sessions, Signal::SIGCONT);
+    for tsh in &mut sessions {
+        tsh.stdin.as_mut().unwrap().write_all(b"still\n").unwrap();
+        let mut still = [0; 6];
+        tsh.stdout.as_mut().unwrap().read_exact(&mut still).unwrap();
+        assert_eq!(&still, b"still\n");
+    }
+    assert_eq!(listed(&scene, "attached"), MANY);
+    for mut tsh in sessions {
+        drop(tsh.stdin.take());
+        assert!(tsh.wait().unwrap().success());
+    }
+    scene.agent.wait_for_status(r#""sessions":0"#).unwrap();
+}
+
+#[test]
+fn a_hundred_sessions_of_one_node_go_on_after_a_cut_within_the_memory_they_may_take() {
+    let Some(scene) = roomy() else { return };
     let taken = || Taken::by(scene.agent.pid());
     let idle = taken();
     let sessions = many(&scene);

@@ -410,9 +410,8 @@ fn a_session_that_the_node_cannot_keep_is_plain_and_says_why() {
     end(kept);
 }
 
-#[test]
-fn a_plain_jump_goes_on_when_the_agents_link_breaks() {
-    let scene = Scene::new();
+/// OpenSSH's jump, with nothing of ours but the certificate in the ssh-agent.
+fn jump(scene: &Scene, command: &str) -> (SshAgent, Child) {
     let ssh_agent = SshAgent::start(scene.dir.path()).unwrap();
     let mut operator = scene.cluster.person("operator");
     operator.home = scene.dir.path().join("home-jumper");
@@ -427,8 +426,14 @@ fn a_plain_jump_goes_on_when_the_agents_link_breaks() {
     let jump = format!("operator@{}", scene.cluster.addr());
     ssh.arg("-F")
         .arg(&config)
-        .args(["-J", &jump, &target(), "cat"]);
-    let copy = piped(&mut ssh).unwrap();
+        .args(["-J", &jump, &target(), command]);
+    (ssh_agent, piped(&mut ssh).unwrap())
+}
+
+#[test]
+fn a_plain_jump_goes_on_when_the_agents_link_breaks() {
+    let scene = Scene::new();
+    let (_ssh_agent, copy) = jump(&scene, "cat");
     let wire = &scene.wire;
     comes_back_whole(copy, &pattern(16_000_000), 4, |_| {
         let connected = wire.connected();
@@ -445,4 +450,19 @@ fn a_plain_jump_goes_on_when_the_agents_link_breaks() {
         assert!(events.iter().all(|sid| *sid == scene.sessions(STARTED)[0]));
     }
     scene.agent.wait_for_status(r#""sessions":0"#).unwrap();
+}
+
+#[test]
+fn a_plain_jump_ends_with_its_program_when_its_person_may_not_go_on() {
+    let scene = Scene::new();
+    let (_ssh_agent, mut ssh) = jump(&scene, "echo $$; exec cat");
+    let process = format!("/proc/{}", first_line(&mut ssh));
+    let update = ["users", "update", "operator", "--set-roles", "brief"];
+    scene.cluster.tctl(&update).unwrap().ok().unwrap();
+    goes_on(&mut ssh, "still here\n");
+    scene.wire.hang_up();
+    is_ended(&scene, &process);
+    let ended = poll(LIMIT, || ssh.try_wait().unwrap());
+    assert!(!ended.unwrap().success());
+    scene.wait_for_event(ENDED);
 }

@@ -73,7 +73,7 @@ impl KeptStreams {
         now: Duration,
     ) -> Result<Accepted, (Carrier, Reason)> {
         // An id that lingers would make two streams one.
-        if self.streams.iter().any(|kept| kept.id == open.id) {
+        if keepers.know(open.id) || self.streams.iter().any(|kept| kept.id == open.id) {
             return Err((carrier, Reason::Misbehaved));
         }
         if machine::available_kib().is_some_and(|left| left < SPARE_KIB) {

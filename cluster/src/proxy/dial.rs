@@ -174,15 +174,14 @@ impl Proxy {
                 // The stream before it has not ended, mostly on a link that has gone dark: then this
                 // was the detachment.
                 let replaced = replaces.then(|| dialled.event_of_session(code::SESSION_DETACHED));
-                let written = async {
-                    self.write_sessions().await;
+                let told = async {
                     if let Some(event) = replaced {
                         self.audit.record(event).await;
                     }
                     self.audit.record(event).await;
                 };
                 // Both ends are waiting, and need not wait for the disk as well.
-                tokio::join!(written, self.carry_on(client, dialled));
+                tokio::join!(told, self.write_sessions(), self.carry_on(client, dialled));
             }
             Ok(Ok(Some(reason))) => {
                 client.write.finish().await;
@@ -230,14 +229,15 @@ impl Proxy {
         self.metrics.sessions.dec();
         self.metrics.bytes.inc_by(moved.sent + moved.received);
         let id = session.id;
+        let _busy = self.sessions.busy();
         let event = match session.leave(moved).await {
             Left::Over(listed) => ended(&listed),
             Left::Detached => event(code::SESSION_DETACHED, id, &about),
             Left::Replaced => return,
         };
-        self.write_sessions().await;
         let addr = caller.addr.to_string();
-        self.audit.record(event.field("addr.remote", addr)).await;
+        let told = self.audit.record(event.field("addr.remote", addr));
+        tokio::join!(told, self.write_sessions());
     }
 
     /// The next process is to know what the audit log tells.
@@ -322,7 +322,7 @@ impl Proxy {
         }
         let id = opening.id().0;
         let session = match way {
-            Way::Here(_) => self.sessions.hold(id, about.clone()),
+            Way::Here(_) => self.sessions.hold(id, about.clone(), grace),
             Way::Plain | Way::Client(_) => self.sessions.attach(id, about.clone(), grace),
         };
         Ok((session, starts))

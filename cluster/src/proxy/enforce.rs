@@ -50,9 +50,11 @@ impl Proxy {
             self.end_locked(&mut told);
             self.end_removed().await;
             self.end_removed_users().await;
-            for given_up in self.sessions.give_up() {
-                self.audit.record(ended(&given_up)).await;
-            }
+            let given_up = self.sessions.give_up();
+            let told = given_up
+                .iter()
+                .map(|listed| self.audit.record(ended(listed)));
+            futures::future::join_all(told).await;
         }
     }
 
@@ -116,9 +118,9 @@ impl Proxy {
     pub fn end_sessions(&self, of_kind: impl Fn(SessionId, &About) -> bool) {
         for (node, session_id) in self.sessions.end_where(of_kind) {
             let frame = frame_bytes(&ToAgent::EndSession { session_id });
+            // If there is no link, it is told when there is one.
             if let (Some(live), Ok(frame)) = (self.links.registry.get(node), frame) {
-                // A link that takes nothing is about to end, and with it the session's stream.
-                live.control.try_send(frame).ok();
+                send(live, frame);
             }
         }
     }

@@ -14,6 +14,7 @@
 
 mod dialling;
 mod guard;
+mod places;
 mod stored;
 
 use std::collections::{HashMap, HashSet};
@@ -24,13 +25,15 @@ use std::time::{Duration, SystemTime};
 use protocol::identity::NodeId;
 use protocol::resume::Sizes;
 use resumable::Pool;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::splice::Moved;
 use crate::auth::ca::peer::UserPeer;
 use dialling::Dialling;
 pub use guard::Guard;
+pub use places::Place;
+use places::Places;
 use stored::Marks;
 pub use stored::Stored;
 
@@ -64,6 +67,8 @@ const AFTER_GRACE: Duration = Duration::from_secs(30);
 /// Sessions of plain SSH clients that may outlive their agents' links at once. Each may take up to
 /// 512 KiB of the proxy's memory...
 const HELD_HERE: usize = 256;
+/// ...of one person no more than this...
+const HELD_OF_ONE: usize = 64;
 /// ...and those that are busy as many bytes more, all together.
 const LENT_HERE: u32 = 128 * 1024 * 1024;
 
@@ -121,8 +126,8 @@ struct Open {
     carriers: usize,
     /// How long it is kept without one.
     grace: Option<Duration>,
-    /// The agent keeps it, too, and must be told of its end.
-    at_agent: bool,
+    /// How long the agent keeps it without a stream: it must be told of the end.
+    at_agent: Option<Duration>,
     detached: Option<(SystemTime, Instant)>,
     end: watch::Sender<bool>,
     /// Its agent says so. One without grace is over with its stream.
@@ -147,7 +152,7 @@ pub struct Sessions {
     open: Arc<Mutex<Table>>,
     /// This process is about to end.
     leaving: Arc<watch::Sender<bool>>,
-    held_here: Arc<Semaphore>,
+    held_here: Arc<Places>,
     /// What those of them may borrow that are busy.
     pub(super) spare: Arc<Pool>,
     /// How many are still dialling.
@@ -161,7 +166,7 @@ impl Default for Sessions {
         Self {
             open: Arc::default(),
             leaving: Arc::new(watch::Sender::new(false)),
-            held_here: Arc::new(Semaphore::new(HELD_HERE)),
+            held_here: Arc::default(),
             spare: Arc::new(Pool::new(LENT_HERE, Sizes::AGENT, Sizes::BUSY)),
             dialling: Arc::default(),
             marks: Arc::default(),
@@ -179,9 +184,9 @@ impl Sessions {
     /// A session that ends with its client's connection to this process, while the agent keeps it
     /// over a loss of its link.
     #[must_use]
-    pub fn hold(&self, id: SessionId, about: About) -> Guard {
+    pub fn hold(&self, id: SessionId, about: About, grace: Duration) -> Guard {
         let mut open = Open::new(about, None);
-        open.at_agent = true;
+        open.at_agent = Some(grace);
         self.guard(id, open)
     }
 
@@ -198,8 +203,8 @@ impl Sessions {
 
     /// A place for a session that this process keeps for a plain client, if one is left.
     #[must_use]
-    pub fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.held_here).try_acquire_owned().ok()
+    pub fn place(&self, holder: Holder) -> Option<Place> {
+        Places::take(&self.held_here, holder)
     }
 
     /// An agent says that a session is over. Gives it if nothing carries it any more; else whoever
@@ -230,7 +235,7 @@ impl Sessions {
             if !open.end.send_replace(true) {
                 self.marks.mark(key);
             }
-            open.at_agent.then_some((key.node, key.id))
+            open.at_agent.map(|_| (key.node, key.id))
         });
         kept.collect()
     }
@@ -239,9 +244,9 @@ impl Sessions {
     #[must_use]
     pub fn to_end(&self, node: NodeId) -> Vec<SessionId> {
         let table = self.lock();
-        let ending = table
-            .iter()
-            .filter(|(key, open)| key.node == node && open.at_agent && *open.end.borrow());
+        let ending = table.iter().filter(|(key, open)| {
+            key.node == node && open.at_agent.is_some() && *open.end.borrow()
+        });
         ending.map(|(key, _)| key.id).collect()
     }
 
@@ -294,12 +299,18 @@ impl Sessions {
     }
 
     /// How many are carried or dialled, and have to be left alone or detached before this process
-    /// ends.
+    /// ends, or whose last event is not written down.
     #[must_use]
     pub fn carried(&self) -> usize {
         let table = self.lock();
         let carried = table.values().filter(|open| open.carriers > 0).count();
         carried + self.dialling.load(Ordering::Acquire)
+    }
+
+    /// This process is not to end before the returned value is dropped.
+    #[must_use]
+    pub fn busy(&self) -> Dialling {
+        Dialling::new(&self.dialling)
     }
 
     /// Whether there are none.
@@ -372,7 +383,7 @@ impl Open {
             moved: Moved::default(),
             carriers: 0,
             grace,
-            at_agent: grace.is_some(),
+            at_agent: grace,
             detached: None,
             end: watch::Sender::new(false),
             over: watch::Sender::new(false),

@@ -5,9 +5,9 @@ use time::OffsetDateTime;
 
 use super::Spec;
 
-/// A session that is open. Written in batches, so it may lag behind.
+/// A session that is open. Written in batches, so it may lag behind. What a later release adds is
+/// passed over: a session is not worth more than going back to this one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct SessionSpec {
     /// Its id in the audit log, in hex.
     pub id: String,
@@ -31,8 +31,9 @@ pub struct SessionSpec {
     /// Seconds that it is kept without its client; nothing, if it ends with its stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_s: Option<u64>,
-    /// The agent keeps it, too.
-    pub at_agent: bool,
+    /// Seconds that the agent keeps it without a stream, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_agent_s: Option<u64>,
     /// Since when nobody is attached, if that is so.
     #[serde(
         default,

@@ -212,7 +212,8 @@ impl Links {
             Ok(ToCluster::Moving) => live.moves(),
             Ok(ToCluster::SessionEnded { session_id }) => {
                 for over in self.sessions.over(session_id, live.node) {
-                    self.audit.record(ended(&over)).await;
+                    let told = self.audit.record(ended(&over));
+                    tokio::join!(told, self.sessions.write(&self.join.resources));
                 }
             }
             Ok(ToCluster::Keeps { user }) => {

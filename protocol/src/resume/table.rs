@@ -29,6 +29,9 @@ const WRONG: u8 = 8;
 /// How long until one more try is allowed.
 const REFILL: Duration = Duration::from_secs(1);
 
+/// Users whose guesses are counted apart.
+const STRANGERS: usize = 8;
+
 /// A user's name, as long as a dial's header allows.
 type User = heapless::String<64>;
 
@@ -81,8 +84,9 @@ pub struct Table {
     limits: Limits,
     /// Grows as needed, up to [`MAX_STREAMS`].
     entries: Vec<Entry>,
-    /// Tries for streams that there are not.
-    strangers: Bucket,
+    /// Who tried for streams that there are not, or are not theirs; whoever did last comes last. So
+    /// one who guesses does not use up the tries of another who comes back too late.
+    strangers: Vec<(User, Bucket)>,
 }
 
 impl Table {
@@ -92,7 +96,7 @@ impl Table {
         Self {
             limits,
             entries: Vec::new(),
-            strangers: Bucket::full(Duration::ZERO),
+            strangers: Vec::new(),
         }
     }
 
@@ -222,15 +226,29 @@ impl Table {
     /// What to tell the client instead.
     pub fn attach(&mut self, id: StreamId, user: &str, now: Duration) -> Result<(), Reason> {
         let mut entries = self.entries.iter_mut();
-        let (tries, unknown) = match entries.find(|e| e.id == id && e.user == user) {
-            Some(entry) => (&mut entry.tries, Reason::Busy),
-            None => (&mut self.strangers, Reason::Gone),
+        let known = entries.find(|e| e.id == id && e.user == user);
+        let (may, then) = match known.map(|entry| entry.tries.take(1, now)) {
+            Some(may) => (may, Ok(())),
+            None => (self.may_guess(user, now), Err(Reason::Gone)),
         };
-        match (tries.take(1, now), unknown) {
-            (true, Reason::Gone) => Err(Reason::Gone),
-            (true, _) => Ok(()),
-            (false, _) => Err(Reason::Busy),
+        if may { then } else { Err(Reason::Busy) }
+    }
+
+    fn may_guess(&mut self, user: &str, now: Duration) -> bool {
+        let Ok(name) = User::try_from(user) else {
+            return false;
+        };
+        let before = self.strangers.iter().position(|(of, _)| *of == name);
+        let (name, mut tries) = match before {
+            Some(at) => self.strangers.remove(at),
+            None => (name, Bucket::full(now)),
+        };
+        if self.strangers.len() >= STRANGERS {
+            self.strangers.remove(0);
         }
+        let may = tries.take(1, now);
+        self.strangers.push((name, tries));
+        may
     }
 
     /// A proof for this stream was wrong.

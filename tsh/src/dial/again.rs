@@ -35,7 +35,7 @@ const KNOWN_ALONE: Duration = Duration::from_secs(3);
 
 /// What is needed to dial again.
 pub(super) struct Again {
-    user: Arc<LoggedIn>,
+    user: Mutex<Arc<LoggedIn>>,
     to: Destination,
     /// The connection of the moment.
     carrier: Mutex<Option<Carrier>>,
@@ -60,7 +60,7 @@ impl Dial for Redial {
 impl Again {
     pub(super) const fn new(user: Arc<LoggedIn>, to: Destination, carrier: Carrier) -> Self {
         Self {
-            user,
+            user: Mutex::new(user),
             to,
             carrier: Mutex::new(Some(carrier)),
             refusal: Mutex::new(None),
@@ -89,6 +89,21 @@ impl Again {
         place.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn user(&self) -> Arc<LoggedIn> {
+        let user = self.user.lock();
+        Arc::clone(&user.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes the certificate of whoever has logged in again, if somebody has.
+    fn renew(&self) -> bool {
+        let Some(renewed) = self.user().renewed() else {
+            return false;
+        };
+        output::debug(|| "going on with the certificate of a later login".to_owned());
+        *self.user.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(renewed);
+        true
+    }
+
     fn use_from_now(&self, carrier: Carrier) {
         let place = self.carrier.lock();
         *place.unwrap_or_else(PoisonError::into_inner) = Some(carrier);
@@ -96,7 +111,12 @@ impl Again {
 
     async fn dial(&self, opening: &[u8]) -> Result<Box<dyn ByteStream>> {
         let request = request(&self.to, Some(opening))?;
+        let renewed = self.renew();
         let known = self.carrier();
+        if renewed {
+            // What there is was opened with the old certificate.
+            return self.anew(known.as_ref(), &request).await;
+        }
         let mut over = pin!(self.over(known.as_ref(), &request));
         let early = tokio::select! {
             dialled = &mut over => Some(dialled),
@@ -122,7 +142,7 @@ impl Again {
             return pending().await;
         };
         let asked = async {
-            let mut stream = connection.open(&self.user.profile.proxy).await?;
+            let mut stream = connection.open(&self.user().profile.proxy).await?;
             stream.try_out();
             accepted(&ask(&mut stream, request).await?)?;
             stream.keep();
@@ -135,7 +155,7 @@ impl Again {
     /// Over a new connection.
     async fn anew(&self, known: Option<&Carrier>, request: &[u8]) -> Result<Box<dyn ByteStream>> {
         let mut connected = self.connect(known).await;
-        accepted(&connected.ask(request, &self.user).await?)?;
+        accepted(&connected.ask(request, &self.user()).await?)?;
         let Connected { stream, carrier } = connected;
         self.use_from_now(carrier);
         Ok(stream)
@@ -144,11 +164,12 @@ impl Again {
     /// A new connection: by the way that worked last, or, a little later, by any. Tries until it gets
     /// through: before the proxy has proved itself, whatever comes may be from anybody on the way.
     async fn connect(&self, known: Option<&Carrier>) -> Connected {
+        let user = self.user();
         let any = async {
             loop {
                 let wait = if known.is_some() { KNOWN_ALONE } else { PAUSE };
                 sleep(wait).await;
-                match connect(&self.user).await {
+                match connect(&user).await {
                     Ok(connected) => return connected,
                     Err(error) => output::debug(|| format!("no connection yet: {error:#}")),
                 }
@@ -173,8 +194,8 @@ impl Again {
 
     /// Tries until it gets through: without a network, each attempt gives up after a while.
     async fn quic(&self, address: SocketAddr) -> Option<Connected> {
-        let proxy = &self.user.profile.proxy;
-        let tls = tls::config(&self.user).ok()?;
+        let user = self.user();
+        let (proxy, tls) = (&user.profile.proxy, tls::config(&user).ok()?);
         loop {
             if let quic::Outcome::Connected(connection) =
                 quic::connect(proxy, &[address], &tls).await.ok()?
@@ -190,8 +211,8 @@ impl Again {
 
     /// The same over TCP.
     async fn tls(&self, address: SocketAddr) -> Option<Connected> {
-        let proxy = &self.user.profile.proxy;
-        let tls = tls::config(&self.user).ok()?;
+        let user = self.user();
+        let (proxy, tls) = (&user.profile.proxy, tls::config(&user).ok()?);
         loop {
             if let Ok((stream, _)) = tls::connect(proxy, &[address], tls.clone()).await {
                 return Some(Connected {
@@ -274,7 +295,7 @@ mod tests {
             trusted: cas.trusted(),
         };
         Again {
-            user: Arc::new(user),
+            user: Mutex::new(Arc::new(user)),
             to: "gateway-1".parse().unwrap(),
             carrier: Mutex::new(known),
             refusal: Mutex::default(),

@@ -27,6 +27,20 @@ impl LoggedIn {
         session.map_or(&[], |session| &session.logins)
     }
 
+    /// The same user's login as it is stored by now, if somebody has logged in again since.
+    pub(crate) fn renewed(&self) -> Option<Self> {
+        let entry = Home::from_env().ok()?.entry(&self.profile.proxy);
+        let stored = entry.profile().ok()??;
+        self.is_renewed_by(&stored)
+            .then(|| Self::load(&entry, stored).ok())?
+    }
+
+    fn is_renewed_by(&self, stored: &Profile) -> bool {
+        let expires = |profile: &Profile| profile.session.as_ref().map(|session| session.expires);
+        let whose = |profile: &Profile| (profile.user.clone(), profile.cluster.clone());
+        whose(stored) == whose(&self.profile) && expires(stored) > expires(&self.profile)
+    }
+
     fn load(entry: &Entry, profile: Profile) -> Result<Self> {
         let trusted = entry.trusted()?;
         Ok(Self {

@@ -9,16 +9,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use protocol::message::dial::DialRefusal;
-use protocol::resume::{Client, Reason, Sizes};
+use protocol::resume::{Client, End, Reason, Sizes};
 use resumable::client::{Dial, Dialling, Failure, Opened, Opening};
 use resumable::{Carrier, Handle, Status};
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{About, Caller, Dialled, Refused, Way, Wish, ended, event};
 use crate::audit::code;
 use crate::proxy::Proxy;
-use crate::proxy::sessions::{Guard, Left, SessionId};
+use crate::proxy::sessions::{Guard, Left, Place, SessionId, holder};
 use crate::proxy::splice::{Moved, splice};
 use crate::tunnel::live::OpenStream;
 use crate::tunnel::stream::{ReadHalf, Stream};
@@ -41,7 +40,7 @@ pub enum Jump {
 pub struct Held {
     dialled: Dialled,
     opening: Opening,
-    place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 /// What it takes to come back to a node.
@@ -65,7 +64,10 @@ impl Proxy {
     /// # Errors
     /// The refusal, as the user should see it.
     pub async fn jump(&self, caller: &Caller, target: &str) -> Result<Jump, Refused> {
-        if let (Some(place), Ok(opening)) = (self.sessions.place(), Opening::new(SIZES)) {
+        if let (Some(place), Ok(opening)) = (
+            self.sessions.place(holder(&caller.user)),
+            Opening::new(SIZES),
+        ) {
             let asked = self
                 .dial(caller, wish(target, Way::Here(opening.bytes())))
                 .await;
@@ -140,15 +142,24 @@ impl Proxy {
         };
         self.metrics.sessions.dec();
         self.metrics.bytes.inc_by(moved.sent + moved.received);
+        let knows = knows(&handle.status().borrow());
         handle.reset(reason);
-        // If the agent cannot be told, it gives the session up after the grace time.
         tokio::time::timeout(GOODBYE_LIMIT, driver).await.ok();
         redial.abort();
-        if let Left::Over(listed) = session.leave(moved).await {
+        let _busy = self.sessions.busy();
+        let left = if knows {
+            session.leave(moved).await
+        } else {
+            let (id, holder) = (session.id, about.holder());
+            let left = session.abandon(moved).await;
+            // At once, or when it links.
+            self.end_sessions(|known, about| known == id && about.holder() == holder);
+            left
+        };
+        if let Left::Over(listed) = left {
             let addr = caller.addr.to_string();
-            self.audit
-                .record(ended(&listed).field("addr.remote", addr))
-                .await;
+            let event = ended(&listed).field("addr.remote", addr);
+            tokio::join!(self.audit.record(event), self.write_sessions());
         }
     }
 
@@ -196,10 +207,24 @@ impl Dial for Again {
                 .decide(&self.caller, wish)
                 .await
                 .map_err(failed)?;
+            if permit.resume_grace.is_zero() {
+                return Err(Failure::Refused(Reason::Denied));
+            }
             let asked = self.proxy.ask(&self.caller, wish, &node, &permit, self.id);
             let (stream, open) = asked.await.map_err(failed)?;
             Ok(carrier(stream, open))
         })
+    }
+}
+
+/// Whether the agent hears of the end by the stream itself.
+const fn knows(status: &Status) -> bool {
+    match status {
+        Status::Attached => true,
+        // The cluster, mostly, which does not let it go on.
+        Status::Ended(End::Reset(Reason::Denied | Reason::Locked)) => false,
+        Status::Ended(End::Clean | End::Reset(_)) => true,
+        Status::Lost { .. } | Status::Ended(End::GivenUp(_)) => false,
     }
 }
 

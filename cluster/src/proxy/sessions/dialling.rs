@@ -1,10 +1,11 @@
-//! How many dials there are whose session is not on the list, and may never be.
+//! How many dials there are whose session is not on the list, and may never be; and how many that
+//! have left it, and are not written down.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Counts as long as somebody dials.
-pub(super) struct Dialling(Arc<AtomicUsize>);
+/// Counts as long as it is there.
+pub struct Dialling(Arc<AtomicUsize>);
 
 impl Dialling {
     pub(super) fn new(all: &Arc<AtomicUsize>) -> Self {

@@ -113,6 +113,18 @@ impl Guard {
     }
 }
 
+impl Guard {
+    /// The stream has ended, nobody will come back, and the agent does not know: the session stays on
+    /// the list until it does.
+    pub async fn abandon(self, moved: Moved) -> Left {
+        if let Some(open) = self.table.lock().get_mut(&self.key) {
+            open.grace = open.at_agent;
+            open.end.send_replace(true);
+        }
+        self.leave(moved).await
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
         if self.dialled.is_none() && !self.left {

@@ -1,7 +1,7 @@
 //! What is open, written down for the next process.
 //!
-//! Whatever changes the list marks the session. Who carries it writes it down before the audit log
-//! tells of it, and a task does the rest moments later. The next process puts them on its list again, detached, and knows which of them the last one had
+//! Whatever changes the list marks the session. Who carries it writes it down while the audit log
+//! does the same, and a task does the rest moments later. The next process puts them on its list again, detached, and knows which of them the last one had
 //! not seen detached or over: those of a process that was killed.
 
 use std::collections::HashSet;
@@ -21,12 +21,19 @@ use crate::resource::{Resource, ResourceError, Resources};
 /// Marked sessions are written this long after the first mark: what a process that is killed knew
 /// for less is lost.
 const BATCH: Duration = Duration::from_millis(100);
+/// What could not be written is tried again this often.
+const RETRY: Duration = Duration::from_secs(5);
+/// Nobody waits for longer: a store that is stuck must not hold up who dials.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// See the [module](self).
 #[derive(Default)]
 pub(super) struct Marks {
     marked: Mutex<HashSet<Key>>,
-    /// Held while records are written, so that the newest is the last one.
+    /// Those that could not be written.
+    failed: Mutex<HashSet<Key>>,
+    /// Those that are in the store, or may be. Held while records are written, so that the newest is
+    /// the last one.
     written: tokio::sync::Mutex<HashSet<Key>>,
     wake: Notify,
 }
@@ -75,18 +82,26 @@ impl Sessions {
 
     /// Writes down what changes, for as long as the process lives.
     pub async fn write_forever(&self, resources: &Resources) {
+        let mut retry = tokio::time::interval(RETRY);
         loop {
-            self.marks.wake.notified().await;
-            tokio::time::sleep(BATCH).await;
+            tokio::select! {
+                () = self.marks.wake.notified() => tokio::time::sleep(BATCH).await,
+                _ = retry.tick() => self.mark_failed(),
+            }
             self.write(resources).await;
         }
+    }
+
+    fn mark_failed(&self) {
+        let failed = std::mem::take(&mut *lock(&self.marks.failed));
+        lock(&self.marks.marked).extend(failed);
     }
 
     /// Writes down all there is, whatever has become of earlier tries.
     pub async fn write_all(&self, resources: &Resources) {
         let listed: Vec<_> = self.lock().keys().cloned().collect();
-        let written = self.marks.written.lock().await.clone();
-        lock(&self.marks.marked).extend(written.into_iter().chain(listed));
+        lock(&self.marks.marked).extend(listed);
+        self.mark_failed();
         self.write(resources).await;
     }
 
@@ -94,8 +109,8 @@ impl Sessions {
     pub async fn write(&self, resources: &Resources) {
         let (sessions, resources) = (self.clone(), resources.clone());
         let written = tokio::spawn(async move { sessions.write_marked(&resources).await });
-        // It fails only when the process ends.
-        written.await.ok();
+        // Else it is written as soon as the store can.
+        tokio::time::timeout(PATIENCE, written).await.ok();
     }
 
     async fn write_marked(&self, resources: &Resources) {
@@ -105,29 +120,39 @@ impl Sessions {
             let table = self.lock();
             let change = |key: Key| {
                 let record = table.get(&key).map(|open| spec(&key, open));
-                let known = match record {
-                    Some(_) => !written.insert(key.clone()),
-                    None => written.remove(&key),
-                };
-                (key, known, record)
+                (key, record)
             };
             marked.into_iter().map(change).collect()
         };
-        let writes = changes.into_iter().map(|(key, known, record)| async move {
-            let name = key.name();
+        let known = &*written;
+        let writes = changes.into_iter().map(|(key, record)| async move {
+            let (name, stays) = (key.name(), record.is_some());
             let done = match record {
                 Some(spec) => resources.put(&Resource::new(name, spec)).await.map(drop),
-                None if known => resources.remove::<SessionSpec>(&name).await,
+                None if known.contains(&key) => {
+                    match resources.remove::<SessionSpec>(&name).await {
+                        Err(ResourceError::NotFound { .. }) => Ok(()),
+                        done => done,
+                    }
+                }
                 None => Ok(()),
             };
-            if let Err(error) = done {
-                tracing::warn!(%error, "a session could not be written down");
-                // With whatever comes next.
-                lock(&self.marks.marked).insert(key);
-            }
+            (key, stays, done)
         });
         // All at once: the store groups what is queued into one transaction.
-        futures::future::join_all(writes).await;
+        for (key, stays, done) in futures::future::join_all(writes).await {
+            let failed = done.is_err();
+            if let Err(error) = done {
+                tracing::warn!(%error, "a session could not be written down");
+                lock(&self.marks.failed).insert(key.clone());
+            }
+            // One that could not be written may be there all the same.
+            if stays || failed {
+                written.insert(key);
+            } else {
+                written.remove(&key);
+            }
+        }
     }
 }
 
@@ -140,8 +165,8 @@ impl Stored {
             Some(_) if was_attached => self.detached.push(open.listed(key.id)),
             Some(_) => {}
             // That process was the client's end: the agent's is to end, too.
-            None if open.at_agent => {
-                open.grace = Some(Duration::ZERO);
+            None if open.at_agent.is_some() => {
+                open.grace = open.at_agent;
                 open.end.send_replace(true);
             }
             None => return self.over.push(open.listed(key.id)),
@@ -152,8 +177,8 @@ impl Stored {
 
 impl Key {
     fn name(&self) -> String {
-        let (id, holder) = (hex::encode(self.id), self.holder.1);
-        format!("{id}-{}-{holder}", self.node)
+        let (id, (user, user_id)) = (hex::encode(self.id), &self.holder);
+        format!("{id}-{}-{user_id}-{user}", self.node)
     }
 }
 
@@ -170,7 +195,7 @@ fn spec(key: &Key, open: &Open) -> SessionSpec {
         sent: open.moved.sent,
         received: open.moved.received,
         grace_s: open.grace.map(|grace| grace.as_secs()),
-        at_agent: open.at_agent,
+        at_agent_s: open.at_agent.map(|grace| grace.as_secs()),
         detached: open.detached.map(|(at, _)| at.into()),
         ends: *open.end.borrow(),
     }
@@ -199,9 +224,11 @@ fn restored(spec: SessionSpec) -> Option<(Key, Open, bool)> {
         sent: spec.sent,
         received: spec.received,
     };
-    open.at_agent = spec.at_agent;
-    // This machine may have been started more recently than that.
-    let at = Instant::now().checked_sub(ago);
+    open.at_agent = spec.at_agent_s.map(Duration::from_secs);
+    // Whatever the clock says, the agent gets a moment to say whether it knows the session. And this
+    // machine may have been started more recently than that.
+    let longest = grace.or(open.at_agent).unwrap_or_default();
+    let at = Instant::now().checked_sub(ago.min(longest));
     open.detached = Some((since, at.unwrap_or_else(Instant::now)));
     open.end.send_replace(spec.ends);
     Some((key, open, was_attached))
@@ -256,7 +283,7 @@ mod tests {
         let attach = |id| sessions.attach([id; 16], about("ann"), GRACE);
         let (mut attached, mut away, mut over) = (attach(1), attach(2), attach(3));
         let mut plain = sessions.enter(about("bob"));
-        let mut held = sessions.hold([5; 16], about("bob"));
+        let mut held = sessions.hold([5; 16], about("bob"), GRACE);
         let _never_begun = attach(6);
         for guard in [&mut attached, &mut away, &mut over, &mut plain, &mut held] {
             guard.begin();
@@ -282,6 +309,8 @@ mod tests {
         // Nobody can come back to what this process was the client's end of.
         assert_eq!(next.sessions.to_end(NodeId([1; 16])), [[5; 16]]);
         assert_eq!(next.sessions.len(), 3);
+        let held = find(&next, 5).unwrap();
+        assert_eq!(held.grace, Some(GRACE), "as long as the agent has it");
         next.sessions.write_all(&resources).await;
         let anew = Sessions::load(&resources).await.unwrap();
         assert!(
@@ -301,6 +330,41 @@ mod tests {
         assert_eq!(listed.started, kept.started);
         anew.sessions.write(&resources).await;
         assert_eq!(Sessions::load(&resources).await.unwrap().sessions.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_written_is_written_later() {
+        let (dir, resources) = store();
+        let sessions = Sessions::default();
+        let mut first = sessions.attach([1; 16], about("ann"), GRACE);
+        first.begin();
+        sessions.write(&resources).await;
+        // Somebody else writes, and takes too long.
+        let other = rusqlite::Connection::open(dir.path().join("tether.db")).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let mut second = sessions.attach([2; 16], about("ann"), GRACE);
+        second.begin();
+        assert!(sessions.over([1; 16], NodeId([1; 16])).is_empty());
+        assert!(matches!(first.leave(MOVED).await, Left::Over(_)));
+        sessions.write(&resources).await;
+        assert!(
+            lock(&sessions.marks.failed).is_empty(),
+            "nobody waits for that"
+        );
+        let failed = async {
+            while lock(&sessions.marks.failed).len() < 2 {
+                tokio::time::sleep(BATCH).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), failed)
+            .await
+            .unwrap();
+        other.execute_batch("ROLLBACK").unwrap();
+        sessions.mark_failed();
+        sessions.write(&resources).await;
+        let next = Sessions::load(&resources).await.unwrap();
+        assert_eq!(ids(&next.detached), [[2; 16]]);
+        assert_eq!(next.sessions.len(), 1, "the first one is gone");
     }
 
     #[tokio::test]

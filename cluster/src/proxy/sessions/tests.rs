@@ -235,13 +235,28 @@ async fn a_process_that_ends_detaches_what_outlives_it() {
 #[tokio::test]
 async fn a_session_that_is_kept_here_ends_with_its_stream() {
     let sessions = Sessions::default();
-    let guard = begun(sessions.hold(ID, about("ann", 1)));
+    let guard = begun(sessions.hold(ID, about("ann", 1), GRACE));
     guard.set_lost(true);
     assert!(sessions.list()[0].detached.is_some());
     assert!(sessions.give_up().is_empty());
     let told = sessions.end_where(|_, _| true);
     assert_eq!(told, [(NodeId([1; 16]), ID)], "its agent keeps it as well");
     assert!(matches!(guard.leave(MOVED).await, Left::Over(_)));
+}
+
+#[tokio::test]
+async fn what_an_agent_could_not_be_told_stays_until_it_is() {
+    let sessions = Sessions::default();
+    let node = NodeId([1; 16]);
+    let held = || begun(sessions.hold(ID, about("ann", 1), GRACE));
+    assert!(matches!(held().abandon(MOVED).await, Left::Detached));
+    assert_eq!(sessions.to_end(node), [ID]);
+    assert_eq!(sessions.list()[0].grace, Some(GRACE));
+    assert!(held().ended().now_or_never().is_some(), "nobody is let in");
+    assert_eq!(sessions.over(ID, node).len(), 1);
+    assert!(sessions.is_empty());
+    assert!(matches!(held().leave(MOVED).await, Left::Over(_)));
+    assert!(sessions.to_end(node).is_empty(), "that one was told");
 }
 
 #[tokio::test(start_paused = true)]

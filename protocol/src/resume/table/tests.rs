@@ -176,6 +176,30 @@ fn only_its_user_finds_a_stream() {
 }
 
 #[test]
+fn who_guesses_uses_up_nobody_elses_tries_and_no_more_memory_than_for_some() {
+    let mut table = Table::new(LIMITS);
+    for n in 0..=BURST {
+        table.attach(id(n), "eve", s(1)).unwrap_err();
+    }
+    assert_eq!(table.attach(id(1), "eve", s(1)), Err(Reason::Busy));
+    assert_eq!(table.attach(id(1), "ann", s(1)), Err(Reason::Gone));
+    for n in 0..200 {
+        let user = format!("eve-{n}");
+        assert_eq!(table.attach(id(1), &user, s(1)), Err(Reason::Gone));
+    }
+    assert_eq!(table.strangers.len(), STRANGERS);
+    for n in 0..BURST {
+        let expected = if n + 1 < BURST {
+            Reason::Gone
+        } else {
+            Reason::Busy
+        };
+        let again = table.attach(id(n), "eve-199", s(1));
+        assert_eq!(again, Err(expected), "it is remembered");
+    }
+}
+
+#[test]
 fn tries_are_limited_for_a_stream_and_for_guesses() {
     let mut table = Table::new(LIMITS);
     table.admit(id(1), "ann", NONE, s(0)).unwrap();

@@ -99,6 +99,12 @@ fn supervised(mut bytes: &[u8]) {
     let (mut held, mut next) = (false, false);
     while let Some((&event, rest)) = bytes.split_first() {
         bytes = happen(&mut link, event, rest, &mut now);
+        // What has ended by itself is not closed, and another may follow at once.
+        match (event & 0x07, which(event)) {
+            (CLOSED, Which::Held) => held = false,
+            (CLOSED, Which::Next) => next = false,
+            _ => {}
+        }
         while let Some(action) = link.poll_action() {
             match action {
                 Action::Connect(_) => assert!(!std::mem::replace(&mut next, true)),
@@ -119,18 +125,25 @@ fn supervised(mut bytes: &[u8]) {
     }
 }
 
-fn happen<'a>(link: &mut Link, event: u8, rest: &'a [u8], now: &mut Duration) -> &'a [u8] {
-    let which = if event & 0x80 == 0 {
+/// A connection has ended.
+const CLOSED: u8 = 4;
+
+const fn which(event: u8) -> Which {
+    if event & 0x80 == 0 {
         Which::Held
     } else {
         Which::Next
-    };
+    }
+}
+
+fn happen<'a>(link: &mut Link, event: u8, rest: &'a [u8], now: &mut Duration) -> &'a [u8] {
+    let which = which(event);
     match event & 0x07 {
         0 => *now += Duration::from_millis(u64::from(event >> 3) * 500),
         1 => *now = (*now).max(link.poll_timeout().0.min(*now + Duration::from_secs(3600))),
         2 => link.handle_connected(Kind::Quic, *now),
         3 => link.handle_connected(Kind::Ssh, *now),
-        4 => link.handle_closed(which, *now),
+        CLOSED => link.handle_closed(which, *now),
         5 => link.handle_heard(*now),
         6 => link.handle_network_changed(Profile::Normal, Memory::default(), *now),
         _ => {

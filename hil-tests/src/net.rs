@@ -258,7 +258,9 @@ fn sh(line: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::mem::ManuallyDrop;
+    use std::process::Stdio;
 
     use super::*;
 
@@ -267,8 +269,11 @@ mod tests {
         let Ok(nat) = Nat::new() else { return };
         // The number stays taken.
         let nat = ManuallyDrop::new(nat);
-        let mut inside = nat.command(Path::new("sleep"));
-        let mut inside = inside.arg("1000").spawn().unwrap();
+        let mut inside = nat.command(Path::new("sh"));
+        inside.args(["-c", "echo; exec sleep 1000"]);
+        let mut inside = inside.stdout(Stdio::piped()).spawn().unwrap();
+        let mut output = inside.stdout.take().unwrap();
+        output.read_exact(&mut [0]).unwrap();
         clear(nat.number);
         assert!(!inside.wait().unwrap().success());
         let left = clean("ip netns list") + &clean("ip -o link");

@@ -4,7 +4,7 @@
 //! is looked at as well: for what began in the moment in which the rules changed, and for nodes and
 //! users that another process has removed.
 //!
-//! Agents keep sessions that this process knows nothing of, from before it was started. So they are
+//! Agents may keep sessions that no process knows of, from before a cluster was set up anew. So they are
 //! told of each user who is shut out by name, and themselves say whose sessions they keep when they
 //! link (`crate::tunnel::serve` answers).
 //!
@@ -118,9 +118,10 @@ impl Proxy {
     pub fn end_sessions(&self, of_kind: impl Fn(SessionId, &About) -> bool) {
         for (node, session_id) in self.sessions.end_where(of_kind) {
             let frame = frame_bytes(&ToAgent::EndSession { session_id });
-            // If there is no link, it is told when there is one.
             if let (Some(live), Ok(frame)) = (self.links.registry.get(node), frame) {
-                send(live, frame);
+                // Whoever has no link, or one that takes nothing, is told when there is a new one. What
+                // is looked at again and again must not pile up before a link that is stuck.
+                live.control.try_send(frame).ok();
             }
         }
     }

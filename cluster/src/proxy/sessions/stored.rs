@@ -1,8 +1,9 @@
 //! What is open, written down for the next process.
 //!
 //! Whatever changes the list marks the session. Who carries it writes it down while the audit log
-//! does the same, and a task does the rest moments later. The next process puts them on its list again, detached, and knows which of them the last one had
-//! not seen detached or over: those of a process that was killed.
+//! does the same, and a task does the rest moments later. The next process puts them on its list
+//! again, detached, and knows which of them the last one had not seen detached or over: those of a
+//! process that was killed.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
